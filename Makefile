@@ -1,0 +1,44 @@
+# Worklease: what a developer does most. `make help` lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+GUARDS := $(addprefix tests/test_,tidy.py layers.py settings_docs.py telemetry.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test check format bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(READY) ## make .venv with everything in it
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+run: $(READY) ## start the server on http://127.0.0.1:8000, database included
+	$(BIN)/worklease serve
+
+demo: $(READY) ## start a server of its own, run agents on it, show what happened
+	$(BIN)/python -m examples.demo
+
+test: $(READY) ## run every test on a real PostgreSQL
+	$(BIN)/python -m pytest
+
+check: $(READY) ## format, lint, types and the rules of the code base
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q $(GUARDS)
+
+format: $(READY) ## write the format that check wants
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## measure claims, heartbeats and completes per second
+	$(BIN)/python -m bench
+
+clean: ## remove .venv and what tools left behind
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,24 @@
+"""The server's routes as typed methods, a noun a file."""
+
+from agent_sdk.api.events import Events
+from agent_sdk.api.keys import Keys
+from agent_sdk.api.leases import Leases
+from agent_sdk.api.runs import Runs
+from agent_sdk.api.tasks import Tasks
+from agent_sdk.api.workspaces import Workspaces
+from agent_sdk.transport import Transport
+
+__all__ = ["Api", "Events", "Keys", "Leases", "Runs", "Tasks", "Workspaces"]
+
+
+class Api:
+    """Every noun of the server, over one transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.tasks = Tasks(transport)
+        self.runs = Runs(transport)
+        self.leases = Leases(transport)
+        self.events = Events(transport)
+        self.keys = Keys(transport)
+        self.workspaces = Workspaces(transport)

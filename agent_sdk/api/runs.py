@@ -1,0 +1,93 @@
+"""Runs, as an operator sees them."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from agent_sdk.transport import Transport, new_key, segment
+from agent_sdk.types import Run, TaskReference
+
+
+class SessionInfo(Struct, frozen=True, kw_only=True):
+    """A running agent process."""
+
+    session_id: str
+    agent_name: str | None = None
+    state: str | None = None
+
+
+class RunDetail(Struct, frozen=True, kw_only=True):
+    """A run, whole, with its task and session."""
+
+    run: Run
+    task: TaskReference
+    session: SessionInfo | None = None
+
+
+class RunPair(Struct, frozen=True, kw_only=True):
+    """A run and the one that was queued after it."""
+
+    previous_run: Run
+    run: Run
+
+
+class _RunDetail(Struct, frozen=True):
+    run: RunDetail
+
+
+class _Run(Struct, frozen=True):
+    run: Run
+
+
+class Runs:
+    """`client.runs`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def get(self, run_id: str) -> RunDetail:
+        """A run with its whole result."""
+        return self._transport.call(_RunDetail, "GET", f"/api/task-runs/{segment(run_id)}").run
+
+    def cancel(self, run_id: str, *, reason: str | None = None, metadata: Any = None) -> Run:
+        """End a run; its task is then without one."""
+        path = f"/api/task-runs/{segment(run_id)}/cancel"
+        body = {"reason": reason, "metadata": metadata}
+        return self._transport.call(_Run, "POST", path, body=body).run
+
+    def retry(
+        self,
+        run_id: str,
+        *,
+        reason: str | None = None,
+        metadata: Any = None,
+        delay_seconds: int = 0,
+        key: str | None = None,
+    ) -> RunPair:
+        """Queue a new run after a failed one, whatever attempts are left."""
+        return self._again(run_id, "retry", reason, metadata, delay_seconds, key)
+
+    def recover(
+        self,
+        run_id: str,
+        *,
+        reason: str | None = None,
+        metadata: Any = None,
+        delay_seconds: int = 0,
+        key: str | None = None,
+    ) -> RunPair:
+        """Queue a new run in place of one that needs attention."""
+        return self._again(run_id, "recover", reason, metadata, delay_seconds, key)
+
+    def _again(
+        self,
+        run_id: str,
+        verb: str,
+        reason: str | None,
+        metadata: Any,
+        delay_seconds: int,
+        key: str | None,
+    ) -> RunPair:
+        body = {"reason": reason, "metadata": metadata, "delay_seconds": delay_seconds}
+        path = f"/api/runs/{segment(run_id)}/{verb}"
+        return self._transport.call(RunPair, "POST", path, body=body, key=key or new_key())

@@ -1,0 +1,139 @@
+"""What may be said in a request: the keyword arguments of the calls, once each."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+Priority = Literal["low", "medium", "high", "urgent"]
+OnDependencyFailure = Literal["block", "cancel", "run"]
+
+
+class OwnerFields(TypedDict):
+    """Whose task it is."""
+
+    kind: str
+    ref: str
+
+
+class RetryFields(TypedDict, total=False):
+    """How long a failed run waits before its next attempt."""
+
+    strategy: Literal["exponential_jitter", "linear", "fixed", "none"]
+    base_seconds: int
+    max_seconds: int
+
+
+class _ChangeableFields(TypedDict, total=False):
+    identifier: str | None
+    network_channel: str | None
+    description: str | None
+    priority: Priority
+    max_attempts: int
+    auto_enqueue_on_ready: bool
+    owner: OwnerFields | None
+    metadata: Any
+    payload: Any
+    available_at: datetime | None
+    retry: RetryFields
+    on_dependency_failure: OnDependencyFailure
+    max_lease_expiries: int
+    deadline_seconds: int | None
+    tags: Sequence[str]
+
+
+class SpawnFields(_ChangeableFields, total=False):
+    """A task whose id and parent are settled by the call."""
+
+    scope: Literal["workspace", "global"]
+    title: str
+    depends_on: Sequence[str]
+    execution_profile: Mapping[str, Any]
+
+
+class ChildFields(SpawnFields, total=False):
+    """A task whose parent is settled by the call."""
+
+    id: str
+
+
+class TaskFields(ChildFields, total=False):
+    """Everything that may be said of a new task."""
+
+    parent_task_id: str
+
+
+class TaskChanges(_ChangeableFields, total=False):
+    """What may be changed of a task; a field given as None is cleared."""
+
+    title: str
+    clear_owner: bool
+
+
+class TaskFilter(TypedDict, total=False):
+    """Which tasks a list shows; a list of values means any of them."""
+
+    scope: str
+    status: str | Sequence[str]
+    priority: str | Sequence[str]
+    approval_state: str
+    owner_kind: str
+    owner_ref: str
+    parent_task_id: str
+    network_channel: str
+    tag: str | Sequence[str]
+    identifier: str
+    query: str
+    sort: Literal["activity", "created"]
+
+
+class EventFilter(TypedDict, total=False):
+    """Which events a list shows."""
+
+    after_sequence: int
+    task_id: str
+    run_id: str
+    event_type: str | Sequence[str]
+    actor_kind: str
+    actor_ref: str
+    since: str
+    until: str
+    order: Literal["asc", "desc"]
+
+
+class ClaimFields(TypedDict, total=False):
+    """What a claimer can do and wants."""
+
+    capabilities: Sequence[str]
+    priority_min: int | Priority
+    channel: str | None
+    peer_id: str | None
+    lease_seconds: int | None
+    max_runs: int
+    wait_seconds: int
+
+
+class UsageFields(TypedDict, total=False):
+    """What the work has cost."""
+
+    input_tokens: int
+    output_tokens: int
+    total_cost: float
+    cost_currency: str
+    tool_calls: int
+    turns: int
+
+
+class ProgressFields(TypedDict, total=False):
+    """How far the work has come."""
+
+    percent: float | None
+    message: str | None
+
+
+class HeartbeatFields(TypedDict, total=False):
+    """What a heartbeat may carry."""
+
+    lease_seconds: int
+    progress: ProgressFields
+    checkpoint: Any
+    usage: UsageFields

@@ -1,0 +1,277 @@
+"""A lease in the hands of its holder: the work's input, and what only the holder may do."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from msgspec import Struct
+
+from agent_sdk import errors
+from agent_sdk.api import Api
+from agent_sdk.api.tasks import Guard
+from agent_sdk.fields import ClaimFields, SpawnFields, UsageFields
+from agent_sdk.graph import Graph, as_request
+from agent_sdk.heartbeats import Heartbeats
+from agent_sdk.hold import Hold
+from agent_sdk.outcome import Ending, NotJson, as_json, ending_of, refused_result
+from agent_sdk.types import BudgetRemaining, Claim, Dependency, Run, Task, TaskReference
+
+log = logging.getLogger("agent_sdk")
+
+# A result is worth waiting for: the server may be away for a restart, the run stays ours.
+END_PATIENCE_SECONDS = 300.0
+
+
+class Previous(Struct, frozen=True):
+    """What earlier attempts left: the last checkpoint, the release's note, the run's error."""
+
+    checkpoint: Any = None
+    note: str | None = None
+    error: str | None = None
+
+
+class LeaseView:
+    """What a lease shows without asking the server."""
+
+    def __init__(self, claim: Claim, hold: Hold) -> None:
+        self.claim = claim
+        self.hold = hold
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} run={self.run.id} task={self.task.id} fence={self.fence}>"
+
+    @property
+    def task(self) -> TaskReference:
+        """The task, as it was when it was claimed."""
+        return self.claim.task
+
+    @property
+    def run(self) -> Run:
+        """The run, as it was when it was claimed."""
+        return self.claim.run
+
+    @property
+    def payload(self) -> Any:
+        """The work's input."""
+        return self.claim.payload
+
+    @property
+    def fence(self) -> int:
+        """Rises with every claim of the task: a store that remembers it can refuse older ones."""
+        return self.claim.lease.fence or 0
+
+    @property
+    def previous(self) -> Previous:
+        """What earlier attempts at the task left behind."""
+        claim = self.claim
+        return Previous(claim.checkpoint, claim.note, claim.previous_error)
+
+    @property
+    def lost(self) -> threading.Event:
+        """Set when the lease is lost."""
+        return self.hold.lost
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run was completed, failed or released by this holder."""
+        return self.hold.ended
+
+    @property
+    def paused(self) -> bool:
+        """Whether the task was paused at the last heartbeat; the work may go on."""
+        return self.hold.paused
+
+    @property
+    def budget_remaining(self) -> BudgetRemaining | None:
+        """What the task may still spend, as of the last heartbeat."""
+        return self.hold.budget_remaining
+
+
+class Lease(LeaseView):
+    """A claimed run. Handlers get it as `ctx`; in the bare form it is a context manager.
+
+    Every call raises LeaseLost (or its kinds Cancelled, BudgetExhausted) once the run is no
+    longer the holder's. Safe to use from several threads.
+    """
+
+    def __init__(self, api: Api, claim: Claim, heartbeats: Heartbeats) -> None:
+        super().__init__(claim, Hold(api.leases, claim))
+        self.result: Any = None
+        self._api = api
+        self._heartbeats = heartbeats
+
+    def check(self) -> None:
+        """Raise if the lease is lost; costs nothing unless its heartbeats are overdue."""
+        self.hold.check()
+
+    def heartbeat(self) -> None:
+        """Prolong the lease now; within `with lease:` and in handlers it is done by itself."""
+        self.hold.heartbeat()
+
+    def checkpoint(self, state: Any) -> None:
+        """Store where the work stands; a later attempt finds it in `previous.checkpoint`."""
+        self.hold.heartbeat(checkpoint=as_json(state))
+
+    def progress(self, percent: float | None = None, message: str | None = None) -> None:
+        """Say how far the work has come, at most once a second."""
+        self.hold.report_progress(percent, message)
+        self._heartbeats.wake()
+
+    def usage(self, **more: Unpack[UsageFields]) -> None:
+        """Add to what this run has used: tokens, cost, tool calls, turns."""
+        self.hold.report_usage(more)
+        self._heartbeats.wake()
+
+    def inputs(self) -> Iterator[Dependency]:
+        """What the task waited for, each with its whole result, oldest edge first."""
+        self.hold.raise_loss()
+        return self._api.tasks.each_dependency(self.task.id, include_result=True)
+
+    def spawn(self, name: str, **fields: Unpack[SpawnFields]) -> Task:
+        """Make a child of the task, once: another attempt that spawns the name finds the child."""
+        self.hold.raise_loss()
+        child_id = child_id_of(self.task.id, name)
+        fields.setdefault("title", name)
+        try:
+            with self.hold.losing():
+                return self._api.tasks.create_child(
+                    self.task.id, guard=self._guard, id=child_id, **fields
+                )
+        except errors.Conflict as conflict:
+            if conflict.code != "task_exists":
+                raise
+        return self._api.tasks.get(child_id).task
+
+    def submit(
+        self, graph: Graph | Sequence[Mapping[str, Any]], *, name: str = "graph"
+    ) -> dict[str, str]:
+        """Submit a graph under the lease, once per name; answers the ids by ref.
+
+        Another attempt must submit the same graph under the name, and within a day.
+        """
+        self.hold.raise_loss()
+        tasks, defaults = as_request(graph)
+        with self.hold.losing():
+            return self._api.tasks.create_bulk(
+                tasks, defaults=defaults, key=child_id_of(self.task.id, name), guard=self._guard
+            ).ids
+
+    def complete(
+        self, result: Any = None, *, claim_next: ClaimFields | None = None
+    ) -> Claim | None:
+        """End the run with its result; answers the next claim, where one was asked for.
+
+        A result that cannot be stored fails the run for good, and is raised.
+        """
+        try:
+            body = as_json(result)
+        except NotJson as error:
+            self.fail(str(error), kind="result_not_json", retryable=False)
+            raise
+        more = self.hold.last_report()
+        try:
+            with self.hold.ending():
+                answer = self._api.leases.complete(
+                    self.run.id,
+                    self.hold.token,
+                    result=body,
+                    claim_next=claim_next,
+                    patience=END_PATIENCE_SECONDS,
+                    **more,
+                )
+        except errors.Invalid as refusal:
+            self.end(refused_result(refusal))
+            raise
+        self._heartbeats.remove(self.hold)
+        return answer.claim
+
+    def fail(
+        self,
+        error: str,
+        *,
+        kind: str = "error",
+        retryable: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        """End the run with an error; it is tried again while attempts are left."""
+        self.end(Ending.failed(error, kind=kind, retryable=retryable, retry_after=retry_after))
+
+    def release(self, note: str | None = None, *, delay: float = 0) -> None:
+        """Give the run back without burning an attempt; the next holder reads the note."""
+        self.end(Ending.released(note, delay=delay))
+
+    def end(self, ending: Ending, *, patience: float = END_PATIENCE_SECONDS) -> None:
+        """End the run otherwise than by completing it.
+
+        What the server refuses to take as the end becomes a plain failure, and is raised.
+        """
+        try:
+            for task_id in ending.wait_for:
+                self._wait_for(task_id)
+            self._end(ending, patience)
+        except errors.LeaseLost:
+            raise
+        except (errors.Invalid, errors.Conflict, errors.NotFound) as refusal:
+            self.hold.forget_usage()
+            self._end(Ending.failed(f"the run could not end as told: {refusal}"), patience)
+            raise
+
+    def __enter__(self) -> Self:
+        self._heartbeats.add(self.hold)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Complete with `self.result`, or end the run as the exception says.
+
+        Outcomes and the loss of the lease stop here, since they are about this run only.
+        """
+        try:
+            if not self.ended and not self.hold.gone:
+                self._leave(error)
+        except errors.LeaseLost as loss:
+            log.warning("%r: %s", self, loss)
+        finally:
+            self._heartbeats.remove(self.hold)
+        lost = self.hold.loss is not None and isinstance(error, errors.LeaseLost)
+        return lost or isinstance(error, errors.Outcome)
+
+    def _leave(self, error: BaseException | None) -> None:
+        if error is None:
+            self.complete(self.result)
+        elif isinstance(error, Exception):
+            self.end(ending_of(error))
+        else:
+            self.release(f"the worker was stopped: {type(error).__name__}")
+
+    def _end(self, ending: Ending, patience: float) -> None:
+        call = self._api.leases.fail if ending.verb == "fail" else self._api.leases.release
+        body = {**ending.body, **self.hold.last_report()}
+        with self.hold.ending():
+            call(self.run.id, self.hold.token, patience=patience, **body)
+        self._heartbeats.remove(self.hold)
+
+    @property
+    def _guard(self) -> Guard:
+        return Guard(self.run.id, self.hold.token)
+
+    def _wait_for(self, task_id: str) -> None:
+        try:
+            with self.hold.losing():
+                self._api.tasks.add_dependency(self.task.id, task_id, guard=self._guard)
+        except errors.Conflict as conflict:
+            if conflict.code != "dependency_exists":
+                raise
+
+
+def child_id_of(task_id: str, name: str) -> str:
+    """The id of the child that is spawned under this name: always the same."""
+    digest = hashlib.sha256(f"{task_id}\0{name}".encode()).hexdigest()
+    return f"task_{digest[:32]}"

@@ -1,0 +1,2942 @@
+-- Worklease on PostgreSQL 15 and later: every table, and every transition as one function.
+--
+-- The life cycle
+--
+--   create ──> task blocked ──(last dependency satisfied)──> task ready ──> run queued ──> offer
+--                                                                                           │ claim
+--          retry, release, expiry: a queued run again, an offer again                       v
+--   offer <─────────────────────────────────────────────────────────── run claimed, lease, task in_progress
+--                                                                                           │ heartbeat
+--                                                                                           v
+--   task completed <── complete ── run running ── fail ──> task failed (or a new queued run)
+--                                      │ lease_until passes, sweep
+--                                      v
+--                        queued again after a back-off, or needs_attention
+--
+-- A *task* is what is to be done, a *run* one attempt, a *lease* the time-limited right to a run, an *offer*
+-- the queue's row for a run that may be claimed now, a *lane* one distinct set of demands on a claimer.
+--
+-- How a transition is written: lock in one statement, look in the next (it has a new snapshot), change, settle,
+-- log, answer. Lock order: edge lock, idempotency keys (sorted), task rows, run rows, lane lock, offers, log
+-- lock; within a kind by id, trees parent first. The task row is the lock of everything of its task; every
+-- write to an edge holds its waiting task. A claim comes from the offers' end and takes offers and tasks with
+-- SKIP LOCKED, so it never waits for either. Deadlocks that remain (40P01) mean rolled back: the server repeats.
+--
+-- settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
+-- runnable and makes or withdraws offers. Only claim_runs() writes the one status it knows by construction
+-- (in_progress, of a run whose offer it holds). log_events() comes last, under the workspace's log lock, so
+-- that sequence order is commit order.
+--
+-- Refusals are raised with SQLSTATE WL001: the message is the error code, the detail its evidence (JSON).
+-- Functions of many callers (claim, heartbeat, complete, fail, release) answer a row per caller instead.
+-- Names that begin with an underscore are called by other functions only.
+
+-- ══ 1. Versions, clock, identifiers ═════════════════════════════════════════════════════════════════════════
+
+create table schema_version (version int not null, compatible_from int not null);
+insert into schema_version values (1, 1);
+
+-- One row while tests move the clock, none otherwise.
+create table test_clock (offset_by interval not null);
+
+create function lease_now() returns timestamptz language sql volatile as $$
+  select clock_timestamp() + coalesce((select offset_by from test_clock), interval '0')
+$$;
+
+-- A UUIDv7 (milliseconds, then random) behind the prefix of its kind.
+create function _new_id(p_prefix text) returns text language sql volatile as $$
+  select p_prefix || '_' || encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing
+    substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
+    52, 1), 53, 1), 'hex')::uuid
+$$;
+
+-- Timestamps on the wire: RFC 3339, UTC, six digits.
+create function _utc(p_at timestamptz) returns text language sql immutable as $$
+  select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+
+create function _refuse(p_code text, p_evidence jsonb default '{}') returns void language plpgsql as $$
+begin
+  raise exception using errcode = 'WL001', message = p_code, detail = p_evidence::text;
+end $$;
+
+-- ══ 2. Tables ═══════════════════════════════════════════════════════════════════════════════════════════════
+-- Text is compared byte by byte (collate "C"): keys sort the same on every server and in every cursor.
+create domain word as text collate "C";
+
+create table workspace (
+  workspace_id word primary key,
+  name word not null unique,
+  display_name text,
+  settings jsonb not null default '{}',      -- only what differs from the defaults
+  version int not null default 1,
+  created_at timestamptz not null default lease_now(),
+  updated_at timestamptz not null default lease_now());
+
+-- What is locked, never updated, to put the writers of one workspace in order: 'log', 'edge', 'lane'.
+-- A table of its own, so that no foreign key check ever waits for these locks.
+create table workspace_lock (workspace_id word, name word, primary key (workspace_id, name));
+
+create table api_key (
+  key_id word primary key,
+  workspace_id word references workspace,    -- null: all workspaces (admins)
+  name word not null,
+  role word not null check (role in ('viewer', 'agent', 'operator', 'admin')),
+  agent_name word,
+  actor_kind word,
+  secret_hash bytea not null,                -- SHA-256 of the whole key text
+  prefix text not null,
+  created_by_kind word not null,
+  created_by_ref text not null,
+  created_at timestamptz not null default lease_now(),
+  expires_at timestamptz,
+  last_used_at timestamptz,
+  revoked_at timestamptz,
+  rotated_to word);
+create unique index api_key_name on api_key (coalesce(workspace_id, ''), name)
+  where revoked_at is null and rotated_to is null;
+create unique index api_key_secret on api_key (secret_hash);
+
+create table agent_session (
+  workspace_id word references workspace,
+  session_id word,
+  agent_name word not null,
+  channel word,
+  capabilities text[] not null default '{}',
+  created_at timestamptz not null default lease_now(),
+  updated_at timestamptz not null default lease_now(),
+  primary key (workspace_id, session_id));
+
+-- The first use of an Idempotency-Key: which objects it made, so that a repeat can answer them.
+create table idempotency_key (
+  workspace_id word,
+  key_id word,                               -- the API key under which the request came
+  key word,
+  request_hash bytea not null,
+  status int not null,
+  ids jsonb not null,
+  created_at timestamptz not null default lease_now(),
+  primary key (workspace_id, key_id, key));
+create index idempotency_key_age on idempotency_key (created_at);
+
+create table task (
+  workspace_id word references workspace,
+  task_id word,
+  root_task_id word not null,
+  parent_task_id word,
+  depth smallint not null,
+  identifier text,
+  scope word not null,
+  title text not null,
+  network_channel word,
+  priority smallint not null,                -- 10 low, 20 medium, 30 high, 40 urgent
+  max_attempts smallint not null,
+  auto_enqueue_on_ready boolean not null,
+  status word not null default 'blocked',    -- written by settle() and claim_runs() only
+  canceled boolean not null default false,
+  owner_kind word,
+  owner_ref text,
+  newest_run_id word,                        -- the run with the highest attempt; only it can be open
+  current_run_id word,                       -- = newest_run_id while that is claimed, starting or running
+  created_by_kind word not null,
+  created_by_ref text not null,
+  origin_kind word not null,
+  origin_ref text not null,
+  created_by_agent text,
+  created_by_run_id word,
+  created_at timestamptz not null,
+  updated_at timestamptz not null,
+  closed_at timestamptz,
+  fence bigint not null default 0,           -- number of the last claim; only ever rises
+  version int not null default 1,
+  attempts_used int not null default 0,
+  dependencies_waiting int not null default 0,
+  ready_at timestamptz,
+  available_at timestamptz,
+  retry_strategy word not null,
+  retry_base_seconds int not null,
+  retry_max_seconds int not null,
+  on_dependency_failure word not null,
+  max_lease_expiries smallint not null,
+  deadline_seconds int,
+  tags text[] not null default '{}',
+  primary key (workspace_id, task_id),
+  foreign key (workspace_id, parent_task_id) references task
+) with (fillfactor = 80);                    -- a claim and a completion update in place (HOT)
+create index task_parent on task (workspace_id, parent_task_id) where parent_task_id is not null;
+create index task_root on task (workspace_id, root_task_id) where parent_task_id is not null;
+create index task_created on task (workspace_id, created_at, task_id);
+
+-- The wide values of a task, apart from the row that every claim updates.
+create table task_body (
+  workspace_id word,
+  task_id word,
+  description text,
+  metadata json,
+  payload json,
+  checkpoint json,
+  note text,
+  primary key (workspace_id, task_id),
+  foreign key (workspace_id, task_id) references task on delete cascade);
+
+-- What a task demands of its worker (and, unread by the server, of its sandbox and coordinator).
+create table execution_profile (
+  workspace_id word,
+  task_id word,
+  profile jsonb not null,
+  created_at timestamptz not null,
+  updated_at timestamptz not null,
+  primary key (workspace_id, task_id),
+  foreign key (workspace_id, task_id) references task on delete cascade);
+
+-- Deleted ids are not free again, and their events keep their place in the tree.
+create table deleted_task (
+  workspace_id word,
+  task_id word,
+  parent_task_id word,
+  root_task_id word not null,
+  primary key (workspace_id, task_id));
+
+create table dependency (
+  workspace_id word,
+  task_id word,
+  depends_on_task_id word,
+  satisfied boolean not null,                -- kept by settle(); dependencies_waiting counts the false ones
+  created_at timestamptz not null,
+  primary key (workspace_id, task_id, depends_on_task_id),
+  foreign key (workspace_id, task_id) references task on delete cascade,
+  foreign key (workspace_id, depends_on_task_id) references task);
+create index dependency_reverse on dependency (workspace_id, depends_on_task_id, task_id);
+
+create table run (
+  workspace_id word,
+  run_id word,
+  task_id word not null,
+  status word not null default 'queued',
+  attempt int not null,
+  previous_run_id word,
+  retries int not null default 0,            -- automatic retries in the chain of previous_run_id
+  chain int not null default 1,              -- length of that chain
+  failure_kind word,
+  retryable boolean,
+  origin_kind word not null,
+  origin_ref text not null,
+  idempotency_key text,
+  network_channel word,
+  lane_id bigint not null,
+  fence bigint,                              -- of the current or last lease
+  claim_count int not null default 0,
+  lease_expiries int not null default 0,
+  lapses int not null default 0,             -- expiries since the last new checkpoint
+  first_queued_at timestamptz not null,
+  queued_at timestamptz not null,
+  available_at timestamptz not null,
+  due_at timestamptz,                        -- = available_at while only time keeps it from an offer
+  started_at timestamptz,
+  ended_at timestamptz,
+  primary key (workspace_id, run_id),
+  foreign key (workspace_id, task_id) references task on delete cascade
+) with (fillfactor = 80);
+create unique index run_attempt on run (workspace_id, task_id, attempt);
+create index run_due on run (due_at, workspace_id) where due_at is not null;
+create index run_due_here on run (workspace_id, due_at) where due_at is not null;
+
+-- The wide values of a run; a row from the first of them on.
+create table run_body (
+  workspace_id word,
+  run_id word,
+  metadata json,
+  result json,
+  error text,
+  note text,
+  progress_percent double precision,
+  progress_message text,
+  progress_at timestamptz,
+  primary key (workspace_id, run_id),
+  foreign key (workspace_id, run_id) references run on delete cascade);
+
+-- One row a claim, live until ended_at is set, and remembered as long as the run. No foreign key: claim_runs()
+-- holds the run it writes here, and delete_task() takes both. Heartbeats change no indexed column; check_at is
+-- a lower bound of lease_until that the sweep moves.
+create table lease (
+  workspace_id word,
+  run_id word,
+  fence bigint,
+  task_id word not null,
+  session_id word,
+  agent_name text,
+  claimed_by_kind word not null,
+  claimed_by_ref text not null,
+  claim_kind word not null,                  -- 'agent' or 'manual'
+  claim_key word,
+  claim_hash bytea,                          -- of the request that came with claim_key
+  token_hash bytea not null,
+  claimed_at timestamptz not null,
+  lease_seconds int not null,
+  lease_until timestamptz not null,
+  heartbeat_at timestamptz not null,
+  deadline_at timestamptz,
+  check_at timestamptz not null,
+  ended_at timestamptz,
+  ended_how word,                            -- complete fail release expiry deadline cancel client_gone
+  ended_reason text,
+  input_tokens bigint,                       -- usage since this claim, the greatest value reported
+  output_tokens bigint,
+  total_cost numeric(18, 6),
+  cost_currency word,
+  tool_calls bigint,
+  turns bigint,
+  primary key (workspace_id, run_id, fence)
+) with (fillfactor = 80);
+create index lease_check on lease (check_at, workspace_id) where ended_at is null;
+create index lease_session on lease (workspace_id, session_id, claimed_at) where ended_at is null;
+create index lease_claim_key on lease (workspace_id, session_id, claim_key) where claim_key is not null;
+
+-- One distinct set of demands on a claimer. Ids rise in commit order within a workspace (lane lock), so a
+-- cached list is whole as long as the highest id is the same.
+create table lane (
+  workspace_id word,
+  lane_id bigint generated always as identity,
+  demands jsonb not null,
+  digest uuid not null generated always as (md5(demands::text)::uuid) stored,
+  created_at timestamptz not null default lease_now(),
+  primary key (workspace_id, lane_id),
+  unique (workspace_id, digest));
+
+-- The queue: the runs that may be claimed now. rank_at = available_at less the head start of the priority.
+create table offer (
+  workspace_id word,
+  lane_id bigint,
+  priority smallint,
+  rank_at timestamptz,
+  run_id word,
+  task_id word not null,
+  available_at timestamptz not null,         -- of the run when the offer was made
+  primary key (workspace_id, lane_id, priority, rank_at, run_id),
+  unique (workspace_id, run_id));
+
+-- The log. No foreign key: events outlive their tasks.
+create table event (
+  workspace_id word,
+  sequence bigint,
+  task_id word,
+  root_task_id word,
+  run_id word,
+  event_type word not null,
+  actor_kind word not null,
+  actor_ref text not null,
+  origin_kind word not null,
+  origin_ref text not null,
+  payload jsonb not null,
+  at timestamptz not null,
+  primary key (workspace_id, sequence));
+create index event_task on event (workspace_id, task_id, sequence) where task_id is not null;
+create index event_root on event (workspace_id, root_task_id, sequence) where root_task_id is not null;
+
+-- The newest event of each task, for lists in order of activity; written under the log lock.
+create table task_activity (
+  workspace_id word,
+  task_id word,
+  sequence bigint not null,
+  at timestamptz not null,
+  primary key (workspace_id, task_id)) with (fillfactor = 80);
+create index task_activity_order on task_activity (workspace_id, at, task_id);
+
+-- When each background service last finished a pass.
+create table beat (name word primary key, at timestamptz not null);
+
+-- ══ 3. Types passed between functions ═══════════════════════════════════════════════════════════════════════
+
+-- Who causes a transition, and by which way it came.
+create type cause as (
+  actor_kind text, actor_ref text, origin_kind text, origin_ref text, agent_name text, session_id text,
+  key_id text);
+
+create type new_event as (task_id text, run_id text, event_type text, payload jsonb, cause cause);
+
+create type new_run as (
+  task_id text, previous_run_id text, network_channel text, metadata json, idempotency_key text,
+  available_at timestamptz, reason text, automatic boolean, run_id text, cause cause);
+
+-- A call under a lease, as the server decoded it. `genuine`: the token's HMAC is this server's.
+create type lease_call as (
+  n int, run_id text, session_id text, agent_name text, token_hash text, token_fence bigint, genuine boolean,
+  fence bigint, lease_seconds int, cause cause,
+  result json, error text, failure_kind text, retryable boolean, retry_after_seconds int, metadata json,
+  reason text, note text, delay_seconds int, checkpoint json, progress json, usage json);
+
+-- One answer of a function of many callers: refused (code), repeated, or done, with the JSON to send.
+create type call_answer as (n int, code text, evidence jsonb, replayed boolean, body text, offers int);
+
+create function _cause(p_cause jsonb) returns cause language sql immutable as $$
+  select jsonb_populate_record(null::cause, p_cause)
+$$;
+
+create function _event(p_cause cause, p_type text, p_task_id text, p_run_id text, p_payload jsonb)
+returns new_event language sql immutable as $$
+  select row(p_task_id, p_run_id, p_type, p_payload, p_cause)::new_event
+$$;
+
+-- ══ 4. Settings ═════════════════════════════════════════════════════════════════════════════════════════════
+
+create function _setting(p_settings jsonb, p_name text, p_default int) returns int language sql immutable as $$
+  select coalesce((p_settings ->> p_name)::int, p_default)
+$$;
+
+-- The head start of a priority, in seconds.
+create function _head_start(p_settings jsonb, p_priority smallint) returns int language sql immutable as $$
+  select coalesce((p_settings -> 'head_start_seconds' ->> case p_priority
+           when 10 then 'low' when 20 then 'medium' when 30 then 'high' else 'urgent' end)::int,
+         case p_priority when 10 then 0 when 20 then 600 when 30 then 3600 else 86400 end)
+$$;
+
+create function _priority_name(p_priority smallint) returns text language sql immutable as $$
+  select case p_priority when 10 then 'low' when 20 then 'medium' when 30 then 'high' else 'urgent' end
+$$;
+
+-- ══ 5. The log ══════════════════════════════════════════════════════════════════════════════════════════════
+
+-- Numbers and writes the events of one transition. Takes the workspace's log lock, the last lock of all, and
+-- reads the highest sequence in the next statement: so sequence order is commit order, without gaps.
+create function _log(p_ws text, p_now timestamptz, p_events new_event[]) returns bigint language plpgsql as $$
+declare
+  v_last bigint;
+begin
+  perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
+  select e.sequence into v_last from event e where e.workspace_id = p_ws order by e.sequence desc limit 1;
+  v_last := coalesce(v_last, 0);
+
+  -- task_status, status, attempt and fence are those after the whole transition.
+  insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
+                     origin_kind, origin_ref, payload, at)
+  select p_ws, v_last + e.n, e.task_id, coalesce(t.root_task_id, d.root_task_id), e.run_id, e.event_type,
+         (e.cause).actor_kind, (e.cause).actor_ref, (e.cause).origin_kind, (e.cause).origin_ref,
+         case when r.run_id is not null then e.payload || jsonb_build_object('task_status', t.status,
+                'status', r.status, 'attempt', r.attempt, 'fence', r.fence)
+              when t.task_id is not null then e.payload || jsonb_build_object('task_status', t.status)
+              else e.payload end,
+         p_now
+    from unnest(p_events) with ordinality e (task_id, run_id, event_type, payload, cause, n)
+    left join task t on t.workspace_id = p_ws and t.task_id = e.task_id
+    left join run r on r.workspace_id = p_ws and r.run_id = e.run_id
+    left join deleted_task d on t.task_id is null and d.workspace_id = p_ws and d.task_id = e.task_id;
+
+  insert into task_activity (workspace_id, task_id, sequence, at)
+  select p_ws, e.task_id, v_last + max(e.n), p_now
+    from unnest(p_events) with ordinality e (task_id, run_id, event_type, payload, cause, n)
+    join task t on t.workspace_id = p_ws and t.task_id = e.task_id
+   group by e.task_id
+  on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at;
+  return v_last + coalesce(cardinality(p_events), 0);
+end $$;
+
+-- Events that belong to a transition written outside this file (keys, workspaces).
+create function log_events(p_workspace_id text, p_events jsonb) returns bigint language sql as $$
+  select _log(p_workspace_id, lease_now(), array_agg(row(x ->> 'task_id', x ->> 'run_id', x ->> 'type',
+                x -> 'payload', _cause(x))::new_event order by n))
+    from jsonb_array_elements(p_events) with ordinality e (x, n)
+$$;
+
+-- ══ 6. Lanes ════════════════════════════════════════════════════════════════════════════════════════════════
+
+-- What a run demands of its claimer: owner, channel, and the worker and participants lists of the profile.
+-- Absent demands are left out, so equal demands are equal JSON.
+create function _demands(p_owner_kind text, p_owner_ref text, p_channel text, p_profile jsonb) returns jsonb
+language sql immutable as $$
+  select jsonb_strip_nulls(jsonb_build_object(
+    'owner_kind', p_owner_kind, 'owner_ref', p_owner_ref, 'channel', p_channel,
+    'agent', p_profile -> 'worker' ->> 'agent_name',
+    'worker_agents', nullif(p_profile -> 'worker' -> 'allowed_agent_names', '[]'),
+    'agents', nullif(p_profile -> 'participants' -> 'allowed_agent_names', '[]'),
+    'channels', nullif(p_profile -> 'participants' -> 'allowed_channel_ids', '[]'),
+    'peers', nullif(p_profile -> 'participants' -> 'allowed_peer_ids', '[]'),
+    'capabilities', (select nullif(jsonb_agg(distinct c order by c), '[]')
+       from jsonb_array_elements_text(
+         coalesce(p_profile -> 'worker' -> 'required_capabilities', '[]')
+         || coalesce(p_profile -> 'participants' -> 'required_capabilities', '[]')) c)))
+$$;
+
+-- The lane of each set of demands; a missing one is made under the lane lock, so that ids rise in commit order.
+create function _lane(p_ws text, p_demands jsonb) returns bigint language plpgsql as $$
+declare
+  v_lane bigint;
+begin
+  select lane_id into v_lane from lane where workspace_id = p_ws and digest = md5(p_demands::text)::uuid;
+  if v_lane is null then
+    perform 1 from workspace_lock where workspace_id = p_ws and name = 'lane' for no key update;
+    insert into lane (workspace_id, demands) values (p_ws, p_demands)
+      on conflict (workspace_id, digest) do nothing returning lane_id into v_lane;
+    if v_lane is null then
+      select lane_id into v_lane from lane where workspace_id = p_ws and digest = md5(p_demands::text)::uuid;
+    end if;
+  end if;
+  return v_lane;
+end $$;
+
+-- ══ 7. Rules ════════════════════════════════════════════════════════════════════════════════════════════════
+
+-- Whether a task of this status satisfies an edge of a task with this policy.
+create function _satisfies(p_status text, p_on_dependency_failure text) returns boolean
+language sql immutable as $$
+  select p_status = 'completed'
+      or (p_on_dependency_failure = 'run' and p_status in ('failed', 'canceled'))
+$$;
+
+create function _is_open(p_run_status text) returns boolean language sql immutable as $$
+  select coalesce(p_run_status in ('queued', 'claimed', 'starting', 'running', 'needs_attention'), false)
+$$;
+
+create function _is_leased(p_run_status text) returns boolean language sql immutable as $$
+  select coalesce(p_run_status in ('claimed', 'starting', 'running'), false)
+$$;
+
+-- The wait before the n-th further attempt.
+create function _back_off(p_strategy text, p_base int, p_max int, p_n int) returns interval
+language sql volatile as $$
+  select make_interval(secs => least(p_max, case p_strategy
+    when 'none' then 0
+    when 'fixed' then p_base
+    when 'linear' then p_base::float8 * p_n
+    else p_base * power(2::float8, least(p_n, 64) - 1) * (0.5 + random() / 2) end))
+$$;
+
+-- ══ 8. Wire shapes ══════════════════════════════════════════════════════════════════════════════════════════
+-- One view an entity; `body` is its JSON, with the fields of the Struct of the same name in server/contract.
+
+-- Two JSON objects as one, the order of their fields kept.
+create function _merge(p_a json, p_b json) returns json language sql immutable as $$
+  select (left(p_a::text, -1) || ',' || substr(p_b::text, 2))::json
+$$;
+
+-- A free JSON value as it stands in lists, timelines and streams: null above 8 KiB.
+create function _cut(p_value json) returns json language sql immutable as $$
+  select case when octet_length(p_value::text) <= 8192 then p_value end
+$$;
+
+-- The same for the `result` of a whole task or run.
+create function _cut_result(p_body json) returns json language sql immutable as $$
+  select case when (p_body ->> 'result_bytes')::int > 8192
+              then (p_body::jsonb || '{"result": null}')::json else p_body end
+$$;
+
+create function _actor(p_kind text, p_ref text) returns json language sql immutable as $$
+  select case when p_kind is not null then json_build_object('kind', p_kind, 'ref', p_ref) end
+$$;
+
+-- What the claims of these runs used; each lease keeps its own, so a repeated report adds nothing.
+create function _usage(p_ws text, p_runs text[]) returns json language sql stable as $$
+  select json_build_object(
+    'input_tokens', coalesce(sum(l.input_tokens), 0), 'output_tokens', coalesce(sum(l.output_tokens), 0),
+    'total_tokens', coalesce(sum(l.input_tokens), 0) + coalesce(sum(l.output_tokens), 0),
+    'total_cost', coalesce(sum(l.total_cost), 0), 'cost_currency', min(l.cost_currency),
+    'tool_calls', coalesce(sum(l.tool_calls), 0), 'turns', coalesce(sum(l.turns), 0))
+    from lease l where l.workspace_id = p_ws and l.run_id = any (p_runs)
+$$;
+
+create view task_reference_wire as
+select t.workspace_id, t.task_id, (select to_json(w) from (select
+         t.task_id as id, t.identifier, t.title, t.status, _priority_name(t.priority) as priority,
+         _actor(t.owner_kind, t.owner_ref) as owner, t.scope,
+         case when t.scope = 'workspace' then t.workspace_id end as workspace_id,
+         coalesce(a.sequence, 0) as latest_event_seq,
+         false as paused, false as effective_paused, null as paused_by_task_id) w) as body
+  from task t left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id;
+
+-- A run with its current or last lease. What belongs to a lease is shown while it lives and after it ended the
+-- run; a run that was queued again has neither holder nor session.
+create view run_wire as
+select r.workspace_id, r.run_id, r.task_id, r.status, r.queued_at, (select to_json(w) from (select
+         r.run_id as id, r.task_id, r.status, r.attempt, t.max_attempts,
+         _priority_name(t.priority) as priority, r.previous_run_id, r.failure_kind, r.retryable,
+         case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
+         l.agent_name, case when held.yes then l.session_id end as session_id,
+         _actor(r.origin_kind, r.origin_ref) as origin, r.idempotency_key, r.network_channel,
+         'sha256:' || encode(l.token_hash, 'hex') as claim_token_hash, r.fence, l.claim_kind, r.claim_count,
+         case when live.yes then _utc(l.lease_until) end as lease_until,
+         case when live.yes then _utc(l.heartbeat_at) end as heartbeat_at,
+         case when live.yes then l.lease_seconds end as lease_seconds,
+         case when live.yes then _utc(l.deadline_at) end as deadline_at,
+         r.lease_expiries, coalesce(r.network_channel, 'coord-' || r.run_id) as coordination_channel_id,
+         null as coordination_channel,
+         _utc(r.queued_at) as queued_at, _utc(r.first_queued_at) as first_queued_at,
+         _utc(r.available_at) as available_at,
+         case when held.yes then _utc(l.claimed_at) end as claimed_at,
+         _utc(r.started_at) as started_at, _utc(r.ended_at) as ended_at, b.error, b.metadata,
+         b.result, octet_length(b.result::text) as result_bytes,
+         case when b.progress_at is not null then json_build_object('percent', b.progress_percent,
+           'message', b.progress_message, 'updated_at', _utc(b.progress_at)) end as progress,
+         u.body as usage, b.note, null as parent_run_id, null as review_id, null as review_round,
+         null as continuation_reason, null as missing_work, null as missing_work_bytes,
+         null as next_round_guidance) w) as body
+  from run r
+  join task t on t.workspace_id = r.workspace_id and t.task_id = r.task_id
+  left join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id and l.fence = r.fence
+  left join run_body b on b.workspace_id = r.workspace_id and b.run_id = r.run_id
+  cross join lateral (select l.fence is not null and l.ended_at is null as yes) live
+  cross join lateral (select live.yes
+                          or coalesce(l.ended_how in ('complete', 'fail', 'deadline', 'cancel'), false) as yes) held
+  cross join lateral (select _usage(r.workspace_id, array[r.run_id]) as body) u;
+
+-- The fields of a run that its summary has.
+create function _run_summary(p_run jsonb) returns json language sql immutable as $$
+  select case when p_run is not null then (select to_json(w) from (select
+    p_run -> 'id' as id, p_run -> 'task_id' as task_id, p_run -> 'status' as status,
+    p_run -> 'attempt' as attempt, p_run -> 'max_attempts' as max_attempts,
+    p_run -> 'previous_run_id' as previous_run_id, p_run -> 'failure_kind' as failure_kind,
+    p_run -> 'session_id' as session_id, p_run -> 'claimed_by' as claimed_by,
+    p_run -> 'claim_token_hash' as claim_token_hash, p_run -> 'fence' as fence,
+    p_run -> 'lease_until' as lease_until, p_run -> 'heartbeat_at' as heartbeat_at,
+    p_run -> 'lease_expiries' as lease_expiries,
+    p_run -> 'coordination_channel_id' as coordination_channel_id, null as coordination_channel,
+    p_run -> 'queued_at' as queued_at, p_run -> 'available_at' as available_at,
+    p_run -> 'claimed_at' as claimed_at, p_run -> 'started_at' as started_at,
+    p_run -> 'ended_at' as ended_at, p_run -> 'error' as error, p_run -> 'progress' as progress) w) end
+$$;
+
+create view task_wire as
+select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wide.body) as body
+  from task t
+  left join task_body b on b.workspace_id = t.workspace_id and b.task_id = t.task_id
+  left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id
+  left join run_body n on n.workspace_id = t.workspace_id and n.run_id = t.newest_run_id
+  cross join lateral (select _usage(t.workspace_id, array(select r.run_id from run r
+    where r.workspace_id = t.workspace_id and r.task_id = t.task_id)) as body) u
+  cross join lateral (select to_json(w) as body from (select
+         t.task_id as id, t.identifier, t.scope,
+         case when t.scope = 'workspace' then t.workspace_id end as workspace_id, t.parent_task_id,
+         t.network_channel, t.title, _priority_name(t.priority) as priority, t.max_attempts,
+         t.auto_enqueue_on_ready, t.status, 'none' as approval_policy, 'not_required' as approval_state,
+         null as approval_timeout_seconds, 'wait' as on_approval_timeout, null as approval_requested_at,
+         null as approval_decided_at, null as approval_decided_by, null as approval_reason,
+         false as approval_expired, false as draft, _actor(t.owner_kind, t.owner_ref) as owner,
+         t.current_run_id, coalesce(a.sequence, 0) as latest_event_seq, false as paused, null as paused_by,
+         null as paused_at, null as paused_reason, false as effective_paused, null as paused_by_task_id,
+         _actor(t.created_by_kind, t.created_by_ref) as created_by, _actor(t.origin_kind, t.origin_ref) as origin,
+         t.created_by_agent, t.created_by_run_id, _utc(t.created_at) as created_at,
+         _utc(t.updated_at) as updated_at, _utc(t.closed_at) as closed_at,
+         case when n.progress_at is not null then json_build_object('percent', n.progress_percent,
+           'message', n.progress_message, 'updated_at', _utc(n.progress_at)) end as progress,
+         u.body as usage, null as budget, t.fence, t.version, t.attempts_used, t.dependencies_waiting,
+         _utc(t.ready_at) as ready_at, _utc(t.available_at) as available_at,
+         json_build_object('strategy', t.retry_strategy, 'base_seconds', t.retry_base_seconds,
+           'max_seconds', t.retry_max_seconds) as retry,
+         t.on_dependency_failure, 'none' as review_policy, 3 as review_max_rounds,
+         86400 as review_timeout_seconds, null as concurrency_key, null as concurrency_limit,
+         t.max_lease_expiries, t.deadline_seconds, t.tags) w) f
+  cross join lateral (select to_json(w) as body from (select
+         b.description, b.metadata, b.payload,
+         case when t.status = 'completed' then n.result end as result,
+         case when t.status = 'completed' then octet_length(n.result::text) end as result_bytes,
+         b.checkpoint, b.note) w) wide;
+
+create view dependency_wire as
+select d.workspace_id, d.task_id, d.depends_on_task_id, d.created_at, (select to_json(w) from (select
+         d.task_id, d.depends_on_task_id, 'blocks' as kind, _utc(d.created_at) as created_at,
+         d.satisfied) w) as body
+  from dependency d;
+
+create view dependency_reference_wire as
+select d.workspace_id, d.task_id, d.depends_on_task_id, d.created_at,
+       _merge(d.body, json_build_object('depends_on', t.body)) as body
+  from dependency_wire d
+  join task_reference_wire t on t.workspace_id = d.workspace_id and t.task_id = d.depends_on_task_id;
+
+create view task_summary_wire as
+select t.workspace_id, t.task_id, _merge(t.common, (select to_json(w) from (select
+         (select count(*) from task c
+           where c.workspace_id = t.workspace_id and c.parent_task_id = t.task_id) as child_count,
+         (select count(*) from dependency d
+           where d.workspace_id = t.workspace_id and d.task_id = t.task_id) as dependency_count,
+         (select coalesce(json_agg(x.body), '[]') from (select d.body from dependency_reference_wire d
+           where d.workspace_id = t.workspace_id and d.task_id = t.task_id
+           order by d.created_at, d.depends_on_task_id limit 20) x) as dependencies,
+         (select _run_summary(r.body::jsonb) from task o join run_wire r
+              on r.workspace_id = o.workspace_id and r.run_id = o.newest_run_id and _is_open(r.status)
+           where o.workspace_id = t.workspace_id and o.task_id = t.task_id) as active_run,
+         (select _utc(greatest(o.created_at, o.updated_at, a.at)) from task o left join task_activity a
+              on a.workspace_id = o.workspace_id and a.task_id = o.task_id
+           where o.workspace_id = t.workspace_id and o.task_id = t.task_id) as last_activity_at) w)) as body
+  from task_wire t;
+
+-- Event ids are made from what makes an event unique: time, workspace, sequence. They read as UUIDv7.
+create function _event_id(p_ws text, p_sequence bigint, p_at timestamptz) returns text
+language sql immutable as $$
+  select 'evt_' || encode(
+      substring(int8send((extract(epoch from p_at) * 1000)::bigint) from 3)
+      || set_byte(substring(decode(md5(p_ws), 'hex') from 1 for 2), 0,
+                  get_byte(decode(md5(p_ws), 'hex'), 0) & 15 | 112)
+      || set_byte(int8send(p_sequence), 0, get_byte(int8send(p_sequence), 0) & 63 | 128), 'hex')::uuid
+$$;
+
+create view event_wire as
+select e.workspace_id, e.sequence, e.task_id, e.run_id, e.event_type, e.at, e.root_task_id, e.actor_kind,
+       e.actor_ref,
+       (select to_json(w) from (select
+         _event_id(e.workspace_id, e.sequence, e.at) as id, e.task_id, e.run_id, e.event_type,
+         _actor(e.actor_kind, e.actor_ref) as actor, _actor(e.origin_kind, e.origin_ref) as origin,
+         _cut(e.payload::json) as payload, octet_length(e.payload::text) as payload_bytes,
+         _utc(e.at) as timestamp) w) as body,
+       (select to_json(w) from (select
+         e.sequence, _event_id(e.workspace_id, e.sequence, e.at) as id, e.task_id, e.run_id, e.event_type,
+         _actor(e.actor_kind, e.actor_ref) as actor, _actor(e.origin_kind, e.origin_ref) as origin,
+         e.payload, octet_length(e.payload::text) as payload_bytes, _utc(e.at) as timestamp) w) as log_body
+  from event e;
+
+create view timeline_wire as
+select e.workspace_id, e.sequence, e.task_id, e.root_task_id, e.event_type, (select to_json(w) from (select
+         e.sequence, _event_id(e.workspace_id, e.sequence, e.at) as event_id, t.body as task,
+         _run_summary(r.body::jsonb) as run, e.event_type, _actor(e.actor_kind, e.actor_ref) as actor,
+         _actor(e.origin_kind, e.origin_ref) as origin, _cut(e.payload::json) as payload,
+         octet_length(e.payload::text) as payload_bytes, _utc(e.at) as timestamp) w) as body
+  from event e
+  left join task_reference_wire t on t.workspace_id = e.workspace_id and t.task_id = e.task_id
+  left join run_wire r on r.workspace_id = e.workspace_id and r.run_id = e.run_id;
+
+-- The channel on which the holder of a run and others talk about it; computed, not stored.
+create view channel_wire as
+select r.workspace_id, r.run_id, (select to_json(w) from (select
+         coalesce(r.network_channel, 'coord-' || r.run_id) as id,
+         coalesce(r.network_channel, 'coord-' || r.run_id) as channel,
+         left(coalesce(t.identifier, t.title), 80) as display_name, 'task_run_coordination' as purpose,
+         t.workspace_id, r.task_id, r.run_id,
+         case when json_typeof(b.metadata -> 'workflow_id') = 'string'
+              then b.metadata ->> 'workflow_id' end as workflow_id,
+         '["status","request","reply","blocker","handoff","result","review_request"]'::json
+           as allowed_message_kinds,
+         (select _utc(e.at) from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
+            and e.run_id = r.run_id order by e.sequence desc limit 1) as last_activity_at) w) as body
+  from run r
+  join task t on t.workspace_id = r.workspace_id and t.task_id = r.task_id
+  left join run_body b on b.workspace_id = r.workspace_id and b.run_id = r.run_id;
+
+-- The current or last lease of a run; claims add the claim token.
+create view lease_wire as
+select r.workspace_id, r.run_id, l.fence, l.session_id, l.claimed_at, l.ended_at is null as live,
+       (select to_json(w) from (select
+         r.task_id, r.run_id, r.status, case when held.yes then l.session_id end as session_id,
+         case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
+         'sha256:' || encode(l.token_hash, 'hex') as claim_token_hash, l.fence,
+         case when l.ended_at is null then _utc(l.lease_until) end as lease_until,
+         case when l.ended_at is null then _utc(l.heartbeat_at) end as heartbeat_at, l.lease_seconds,
+         _utc(l.deadline_at) as deadline_at,
+         c.body -> 'id' as coordination_channel_id, c.body as coordination_channel) w) as body
+  from run r
+  join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id and l.fence = r.fence
+  join channel_wire c on c.workspace_id = r.workspace_id and c.run_id = r.run_id
+  cross join lateral (select l.ended_at is null
+                          or l.ended_how in ('complete', 'fail', 'deadline', 'cancel') as yes) held;
+
+create view task_detail_wire as
+select t.workspace_id, t.task_id, t.version, json_build_object('task', (select to_json(w) from (select
+         s.body as summary, _cut_result(t.body) as task,
+         (select coalesce(json_agg(x.body), '[]') from (select c.body from task k join task_summary_wire c
+              on c.workspace_id = k.workspace_id and c.task_id = k.task_id
+           where k.workspace_id = t.workspace_id and k.parent_task_id = t.task_id
+           order by k.created_at desc, k.task_id desc limit 50) x) as children,
+         (select coalesce(json_agg(x.body), '[]') from (select d.body from dependency_wire d
+           where d.workspace_id = t.workspace_id and d.task_id = t.task_id
+           order by d.created_at, d.depends_on_task_id limit 1000) x) as dependencies,
+         (select coalesce(json_agg(x.body), '[]') from (select d.body from dependency_reference_wire d
+           where d.workspace_id = t.workspace_id and d.task_id = t.task_id
+           order by d.created_at, d.depends_on_task_id limit 1000) x) as dependency_references,
+         (select coalesce(json_agg(x.body), '[]') from (select _cut_result(r.body) as body from run_wire r
+           where r.workspace_id = t.workspace_id and r.task_id = t.task_id
+           order by r.queued_at desc, r.run_id desc limit 50) x) as runs,
+         (select coalesce(json_agg(x.body), '[]') from (select e.body from event_wire e
+           where e.workspace_id = t.workspace_id and e.task_id = t.task_id
+           order by e.sequence desc limit 50) x) as events) w)) as body
+  from task_wire t
+  join task_summary_wire s on s.workspace_id = t.workspace_id and s.task_id = t.task_id;
+
+-- ══ 9. Settle: the one place of status, counts, queueing and offers ═════════════════════════════════════════
+
+-- Queues one run for each row: numbers it, finds its lane, links it to its task (locked by the caller).
+create function _add_runs(p_ws text, p_now timestamptz, p_runs new_run[]) returns new_event[]
+language plpgsql as $$
+declare
+  v_events new_event[];
+begin
+  -- Demands first, each distinct set once: a missing lane is made before anything is queued in it.
+  with wanted as materialized (
+    select x.*, coalesce(x.run_id, _new_id('run')) as new_id, t.attempts_used, n.attempt as newest_attempt,
+           s.retries as source_retries, s.chain as source_chain,
+           _demands(t.owner_kind, t.owner_ref, x.network_channel, p.profile) as demands
+      from unnest(p_runs) x
+      join task t on t.workspace_id = p_ws and t.task_id = x.task_id
+      left join run n on n.workspace_id = p_ws and n.run_id = t.newest_run_id
+      left join run s on s.workspace_id = p_ws and s.run_id = x.previous_run_id
+      left join execution_profile p on p.workspace_id = p_ws and p.task_id = x.task_id
+  ), lanes as materialized (
+    select d.demands, _lane(p_ws, d.demands) as lane_id
+      from (select distinct demands from wanted order by demands) d
+  ), queued as (
+    insert into run (workspace_id, run_id, task_id, attempt, previous_run_id, retries, chain, origin_kind,
+                     origin_ref, idempotency_key, network_channel, lane_id, first_queued_at, queued_at,
+                     available_at)
+    select p_ws, w.new_id, w.task_id, coalesce(w.newest_attempt, 0) + 1, w.previous_run_id,
+           coalesce(w.source_retries, 0) + w.automatic::int, coalesce(w.source_chain, 0) + 1,
+           (w.cause).origin_kind, (w.cause).origin_ref, w.idempotency_key, w.network_channel, l.lane_id,
+           p_now, p_now, greatest(w.available_at, p_now)
+      from wanted w join lanes l using (demands)
+    returning run_id, task_id, previous_run_id, available_at, network_channel, idempotency_key
+  ), bodies as (
+    insert into run_body (workspace_id, run_id, metadata)
+    select p_ws, w.new_id, w.metadata from wanted w where w.metadata is not null
+  ), linked as (
+    update task t set newest_run_id = q.run_id, attempts_used = t.attempts_used + 1
+      from queued q where t.workspace_id = p_ws and t.task_id = q.task_id
+  )
+  -- Operators' retries and recoveries have events of their own (reason null).
+  select array_agg(_event(w.cause, 'task.run_enqueued', q.task_id, q.run_id, jsonb_build_object(
+           'cause', w.reason, 'previous_run_id', q.previous_run_id, 'available_at', _utc(q.available_at),
+           'network_channel', q.network_channel,
+           'coordination_channel_id', coalesce(q.network_channel, 'coord-' || q.run_id),
+           'idempotency_key', q.idempotency_key)) order by q.task_id)
+    into v_events
+    from queued q join wanted w on w.new_id = q.run_id where w.reason is not null;
+  return coalesce(v_events, '{}');
+end $$;
+
+-- Cancels a task and its subtree, level by level: lock the level, then read its children in a new statement
+-- (a child is created under a share lock of its parent, so none can slip in). Terminal tasks are passed over.
+create function _cancel_tree(
+  p_ws text, p_root text, p_now timestamptz, p_cause cause, p_reason text, p_metadata jsonb,
+  out tasks text[], out events new_event[])
+language plpgsql as $$
+declare
+  v_level text[] := array[p_root];
+  v_targets text[];
+  v_ended new_event[];
+  v_canceled new_event[];
+begin
+  tasks := '{}';
+  events := '{}';
+  while v_level is not null loop
+    perform 1 from task where workspace_id = p_ws and task_id = any (v_level)
+      order by task_id for no key update;
+    perform 1 from run r join task t on t.workspace_id = p_ws and t.newest_run_id = r.run_id
+      where r.workspace_id = p_ws and t.task_id = any (v_level) order by r.run_id for no key update of r;
+
+    select array_agg(t.task_id) into v_targets from task t
+     where t.workspace_id = p_ws and t.task_id = any (v_level)
+       and not t.canceled and t.status not in ('completed', 'failed');
+
+    with ended as (
+      update run r set status = 'canceled', ended_at = p_now, due_at = null
+        from task t, run was
+       where t.workspace_id = p_ws and t.task_id = any (v_targets) and r.workspace_id = p_ws
+         and r.run_id = t.newest_run_id and _is_open(r.status)
+         and was.workspace_id = p_ws and was.run_id = r.run_id
+      returning r.run_id, r.task_id, r.fence, was.status as previous_status
+    ), freed as (
+      update lease l set ended_at = p_now, ended_how = 'cancel', ended_reason = p_reason
+        from ended e
+       where l.workspace_id = p_ws and l.run_id = e.run_id and l.fence = e.fence
+         and _is_leased(e.previous_status)
+      returning l.run_id, l.session_id
+    ), marked as (
+      update task t set canceled = true, version = t.version + 1, updated_at = p_now
+       where t.workspace_id = p_ws and t.task_id = any (v_targets)
+    ), forgotten as (
+      update task_body b set checkpoint = null
+       where b.workspace_id = p_ws and b.task_id = any (v_targets) and b.checkpoint is not null
+    )
+    select array_agg(_event(p_cause, 'task.run_canceled', e.task_id, e.run_id, jsonb_build_object(
+             'previous_status', e.previous_status, 'reason', p_reason, 'metadata', p_metadata,
+             'session_id', f.session_id,
+             'propagated_from_task_id', nullif(p_root, e.task_id))) order by e.task_id)
+             filter (where e.run_id is not null),
+           array_agg(_event(p_cause, 'task.canceled', x.task_id, null, jsonb_build_object(
+             'reason', p_reason, 'metadata', p_metadata, 'propagated_from_task_id', nullif(p_root, x.task_id),
+             'canceled_run_ids', case when e.run_id is null then '[]'
+                                      else jsonb_build_array(e.run_id) end)) order by x.task_id)
+      into v_ended, v_canceled
+      from unnest(v_targets) x (task_id) left join ended e using (task_id) left join freed f using (run_id);
+
+    tasks := tasks || coalesce(v_targets, '{}');
+    events := events || coalesce(v_ended, '{}') || coalesce(v_canceled, '{}');
+    select array_agg(c.task_id) into v_level from task c
+     where c.workspace_id = p_ws and c.parent_task_id = any (v_level);
+  end loop;
+end $$;
+
+-- Derives the status of the given tasks (locked by the caller) from what the transition changed, counts again
+-- for the tasks that wait for them, queues what became runnable, and makes the offers true. p_causes has one
+-- cause for all tasks or one for each; p_event is the type of the causing event. Goes round while statuses that
+-- others wait for keep changing. The events leave out a status change of the given tasks themselves: the
+-- caller's own event tells that.
+create function _settle(
+  p_ws text, p_tasks text[], p_now timestamptz, p_causes cause[], p_event text,
+  out events new_event[], out offers int)
+language plpgsql as $$
+declare
+  v_front text[] := p_tasks;                 -- tasks whose inputs changed in this round,
+  v_by text[];                               -- for each, the other task that changed them, if one did,
+  v_who int[];                               -- and whose cause it is
+  v_all text[] := p_tasks;
+  v_changed text[];                          -- tasks whose status changed to or from a terminal one
+  v_runnable new_run[];
+  v_more new_event[];
+  v_waiting record;
+  v_tree record;
+begin
+  v_who := array(select case when cardinality(p_causes) = 1 then 1 else i end
+                   from generate_subscripts(p_tasks, 1) i);
+  events := '{}';
+  loop
+    -- The status of a task, first rule that matches.
+    with derived as (
+      select t.task_id, t.status as was, f.by, f.who, _is_leased(r.status) as leased,
+             case when t.canceled then 'canceled'
+                  when _is_leased(r.status) then 'in_progress'
+                  when r.status = 'needs_attention' then 'blocked'
+                  when r.status in ('completed', 'failed') then r.status
+                  when t.dependencies_waiting > 0 then 'blocked'
+                  else 'ready' end as status
+        from unnest(v_front, v_by, v_who) f (task_id, by, who)
+        join task t on t.workspace_id = p_ws and t.task_id = f.task_id
+        left join run r on r.workspace_id = p_ws and r.run_id = t.newest_run_id
+    ), moved as (
+      update task t
+         set status = d.status, updated_at = p_now,
+             current_run_id = case when d.leased then t.newest_run_id end,
+             ready_at = case when d.status = 'ready' and d.was <> 'ready' then p_now else t.ready_at end,
+             closed_at = case when d.status not in ('completed', 'failed', 'canceled') then null
+                              else coalesce(t.closed_at, p_now) end
+        from derived d
+       where t.workspace_id = p_ws and t.task_id = d.task_id
+         and (d.status <> d.was or (t.current_run_id is not null) <> d.leased)
+      returning t.task_id, d.was, t.status, d.by, d.who, t.dependencies_waiting
+    )
+    select array_agg(m.task_id) filter (where m.was in ('completed', 'failed', 'canceled')
+                                           or m.status in ('completed', 'failed', 'canceled')),
+           array_agg(_event(p_causes[m.who], 'task.status_changed', m.task_id, null, jsonb_build_object(
+             'previous_status', m.was, 'cause', p_event, 'cause_task_id', m.by,
+             'dependencies_waiting', m.dependencies_waiting)) order by m.task_id)
+             filter (where m.by is not null and m.was <> m.status)
+      into v_changed, v_more
+      from moved m;
+    events := events || coalesce(v_more, '{}');
+
+    -- Runnable for the first time and to be queued without being asked.
+    select array_agg(row(t.task_id, null, t.network_channel, null, null, t.available_at, 'auto', false,
+                         null, p_causes[f.who])::new_run order by t.task_id)
+      into v_runnable
+      from unnest(v_front, v_who) f (task_id, who)
+      join task t on t.workspace_id = p_ws and t.task_id = f.task_id
+     where t.status = 'ready' and t.auto_enqueue_on_ready and t.newest_run_id is null
+       and t.attempts_used < t.max_attempts;
+    if v_runnable is not null then
+      events := events || _add_runs(p_ws, p_now, v_runnable);
+    end if;
+
+    exit when v_changed is null;
+    -- Who waits for those: lock them, then read the edges in a new statement. Whoever adds an edge holds the
+    -- depended-on task FOR SHARE, so none can appear behind the caller's locks.
+    perform 1 from task t
+      where t.workspace_id = p_ws and t.task_id = any (array(select d.task_id from dependency d
+        where d.workspace_id = p_ws and d.depends_on_task_id = any (v_changed)))
+      order by t.task_id for no key update;
+    -- on_dependency_failure = cancel: found before the counts move on, canceled below.
+    select array_agg(w.task_id order by w.task_id) as tasks, array_agg(w.who order by w.task_id) as who
+      into v_waiting
+      from (select w.task_id, min(f.who) as who
+              from unnest(v_front, v_who) f (task_id, who)
+              join dependency d on d.workspace_id = p_ws and d.depends_on_task_id = f.task_id
+              join task a on a.workspace_id = p_ws and a.task_id = f.task_id
+              join task w on w.workspace_id = p_ws and w.task_id = d.task_id
+             where f.task_id = any (v_changed) and a.status in ('failed', 'canceled')
+               and w.on_dependency_failure = 'cancel' and not w.canceled
+               and w.status not in ('completed', 'failed')
+             group by w.task_id) w;
+    with flipped as (
+      update dependency d set satisfied = not d.satisfied
+        from task waiting, task awaited
+       where d.workspace_id = p_ws and d.depends_on_task_id = any (v_changed)
+         and waiting.workspace_id = p_ws and waiting.task_id = d.task_id
+         and awaited.workspace_id = p_ws and awaited.task_id = d.depends_on_task_id
+         and d.satisfied <> _satisfies(awaited.status, waiting.on_dependency_failure)
+      returning d.task_id, d.depends_on_task_id, d.satisfied
+    ), counted as (
+      -- Grouped: two dependencies that end in one batch count twice.
+      update task t set dependencies_waiting = t.dependencies_waiting + f.more
+        from (select task_id, min(depends_on_task_id) as by,
+                     sum(case when satisfied then -1 else 1 end)::int as more
+                from flipped group by task_id) f
+       where t.workspace_id = p_ws and t.task_id = f.task_id
+      returning t.task_id, f.by
+    )
+    select array_agg(c.task_id order by c.task_id), array_agg(c.by order by c.task_id),
+           array_agg(f.who order by c.task_id)
+      into v_front, v_by, v_who
+      from counted c join unnest(v_front, v_who) f (task_id, who) on f.task_id = c.by;
+
+    for i in 1 .. coalesce(cardinality(v_waiting.tasks), 0) loop
+      v_tree := _cancel_tree(p_ws, v_waiting.tasks[i], p_now, p_causes[v_waiting.who[i]],
+                             'dependency_failed', null);
+      events := events || v_tree.events;
+      -- Looked at in the next round; their own event tells the change, so nobody else is its cause.
+      select array_agg(x.task_id), array_agg(x.by), array_agg(x.who) into v_front, v_by, v_who
+        from (select f.* from unnest(v_front, v_by, v_who) f (task_id, by, who)
+               where f.task_id <> all (v_tree.tasks)
+              union all select c, null, v_waiting.who[i] from unnest(v_tree.tasks) c) x;
+    end loop;
+    exit when v_front is null;
+    v_all := v_all || v_front;
+  end loop;
+  offers := _offer(p_ws, v_all, p_now);
+end $$;
+
+-- Makes the offers of these tasks true: a queued run of a ready task has one when its time has come, with the
+-- run's lane and the task's priority. One that only waits for its time is marked due. Returns how many were made.
+create function _offer(p_ws text, p_tasks text[], p_now timestamptz) returns int language plpgsql as $$
+declare
+  v_made int := 0;
+  v_queued text[];
+begin
+  delete from offer o using task t, run r
+   where t.workspace_id = p_ws and t.task_id = any (p_tasks)
+     and r.workspace_id = p_ws and r.run_id = t.newest_run_id
+     and o.workspace_id = p_ws and o.run_id = r.run_id
+     and (r.status <> 'queued' or t.status <> 'ready' or r.available_at > p_now
+          or (o.lane_id, o.priority, o.available_at) <> (r.lane_id, t.priority, r.available_at));
+
+  select array_agg(r.run_id) into v_queued
+    from task t join run r on r.workspace_id = p_ws and r.run_id = t.newest_run_id
+   where t.workspace_id = p_ws and t.task_id = any (p_tasks) and r.status = 'queued';
+  if v_queued is not null then
+    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
+    select p_ws, r.lane_id, t.priority,
+           r.available_at - make_interval(secs => _head_start(w.settings, t.priority)),
+           r.run_id, r.task_id, r.available_at
+      from run r
+      join task t on t.workspace_id = p_ws and t.task_id = r.task_id
+      join workspace w on w.workspace_id = p_ws
+     where r.workspace_id = p_ws and r.run_id = any (v_queued) and t.status = 'ready'
+       and r.available_at <= p_now
+    on conflict (workspace_id, run_id) do nothing;
+    get diagnostics v_made = row_count;
+    update run r set due_at = case when t.status = 'ready' and r.available_at > p_now then r.available_at end
+      from task t
+     where r.workspace_id = p_ws and r.run_id = any (v_queued)
+       and t.workspace_id = p_ws and t.task_id = r.task_id
+       and r.due_at is distinct from case when t.status = 'ready' and r.available_at > p_now
+                                          then r.available_at end;
+  end if;
+  return v_made;
+end $$;
+
+-- ══ 10. Creating tasks ══════════════════════════════════════════════════════════════════════════════════════
+
+-- The first use of an Idempotency-Key takes it; a repeat gets back what the first use kept. Never a wait.
+create function _take_key(p_ws text, p_cause cause, p_key text, p_hash text) returns idempotency_key
+language plpgsql as $$
+declare
+  v_kept idempotency_key;
+begin
+  if p_key is null then
+    return null;
+  end if;
+  if not pg_try_advisory_xact_lock(hashtextextended(p_ws || ' ' || p_cause.key_id || ' ' || p_key, 1)) then
+    perform _refuse('idempotency_in_progress');
+  end if;
+  select * into v_kept from idempotency_key k
+   where k.workspace_id = p_ws and k.key_id = p_cause.key_id and k.key = p_key
+     and k.created_at > lease_now() - interval '24 hours';
+  if v_kept.key is not null and v_kept.request_hash <> decode(p_hash, 'hex') then
+    perform _refuse('idempotency_key_reused');
+  end if;
+  return v_kept;
+end $$;
+
+create function _keep_key(p_ws text, p_cause cause, p_key text, p_hash text, p_status int, p_ids jsonb)
+returns void language sql as $$
+  insert into idempotency_key (workspace_id, key_id, key, request_hash, status, ids)
+  select p_ws, p_cause.key_id, p_key, decode(p_hash, 'hex'), p_status, p_ids where p_key is not null
+  on conflict (workspace_id, key_id, key) do update
+    set request_hash = excluded.request_hash, status = excluded.status, ids = excluded.ids,
+        created_at = lease_now()
+$$;
+
+-- A task to make, as the server decoded it (ids known, references resolved); what it leaves out has a default.
+create type task_input as (
+  n int, ref text, id text, identifier text, scope text, parent_task_id text, network_channel text, title text,
+  description text, priority text, max_attempts smallint, auto_enqueue_on_ready boolean, owner jsonb,
+  metadata json, payload json, available_at timestamptz, retry jsonb, on_dependency_failure text,
+  max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb);
+
+create function _task_inputs(p_tasks jsonb, p_bulk boolean) returns task_input[] language sql as $$
+  select array(select x from jsonb_populate_recordset(jsonb_populate_record(null::task_input, jsonb_build_object(
+    'scope', 'workspace', 'priority', 'medium', 'max_attempts', 3, 'auto_enqueue_on_ready', p_bulk,
+    'retry', jsonb_build_object('strategy', 'exponential_jitter', 'base_seconds', 10, 'max_seconds', 3600),
+    'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb)),
+    p_tasks) x)
+$$;
+
+create function _weight(p_priority text) returns smallint language sql immutable as $$
+  select case p_priority when 'low' then 10 when 'medium' then 20 when 'high' then 30 else 40 end::smallint
+$$;
+
+-- The place of each new task in its tree: its root and depth, through parents old and new.
+create function _place_tasks(p_ws text, p_tasks task_input[])
+returns table (id text, root_task_id text, depth int) language sql as $$
+  with recursive placed (id, root_task_id, depth) as (
+    select x.id, coalesce(p.root_task_id, x.id), coalesce(p.depth, 0) + 1
+      from unnest(p_tasks) x
+      left join task p on p.workspace_id = p_ws and p.task_id = x.parent_task_id
+     where x.parent_task_id is null or p.task_id is not null
+    union all
+    select x.id, p.root_task_id, p.depth + 1
+      from placed p join unnest(p_tasks) x on x.parent_task_id = p.id
+     where p.depth <= 32
+  ) select * from placed
+$$;
+
+-- Refuses what may not be created. Parents and dependencies outside the request are locked by the caller.
+create function _check_tasks(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
+declare
+  v_bad record;
+begin
+  select x.n, x.id into v_bad from unnest(p_tasks) x
+   where exists (select from task t where t.workspace_id = p_ws and t.task_id = x.id)
+      or exists (select from deleted_task d where d.workspace_id = p_ws and d.task_id = x.id)
+   order by x.n limit 1;
+  if found then
+    perform _refuse('task_exists', jsonb_build_object('id', v_bad.id, 'index', v_bad.n));
+  end if;
+
+  select x.n, w.id into v_bad
+    from unnest(p_tasks) x
+    cross join lateral unnest(x.parent_task_id || coalesce(x.depends_on, '{}')) w (id)
+   where w.id is not null
+     and not exists (select from task t where t.workspace_id = p_ws and t.task_id = w.id)
+     and w.id <> all (array(select y.id from unnest(p_tasks) y))
+   order by x.n limit 1;
+  if found then
+    perform _refuse('task_not_found', jsonb_build_object('id', v_bad.id, 'index', v_bad.n));
+  end if;
+
+  select x.n, t.closed_at into v_bad
+    from unnest(p_tasks) x
+    join task t on t.workspace_id = p_ws and t.task_id = x.parent_task_id
+   where t.canceled order by x.n limit 1;
+  if found then
+    perform _refuse('task_canceled', jsonb_build_object('closed_at', _utc(v_bad.closed_at), 'index', v_bad.n));
+  end if;
+end $$;
+
+-- The limits of trees: depth, direct children, descendants of one root.
+create function _check_trees(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
+declare
+  v_bad record;
+begin
+  select p.depth into v_bad from _place_tasks(p_ws, p_tasks) p where p.depth > 32 limit 1;
+  if found then
+    perform _refuse('depth_limit', jsonb_build_object('limit', 32, 'count', v_bad.depth));
+  end if;
+  select x.n + c.n as n into v_bad
+    from (select parent_task_id, count(*) as n from unnest(p_tasks) group by 1) x
+    cross join lateral (select count(*) as n from (select from task t
+      where t.workspace_id = p_ws and t.parent_task_id = x.parent_task_id limit 10001) y) c
+   where x.parent_task_id is not null and x.n + c.n > 10000 limit 1;
+  if found then
+    perform _refuse('children_limit', jsonb_build_object('limit', 10000, 'count', v_bad.n));
+  end if;
+  select x.n + c.n as n into v_bad
+    from (select root_task_id, count(*) as n from _place_tasks(p_ws, p_tasks) p
+           where p.depth > 1 group by 1) x
+    cross join lateral (select count(*) as n from (select from task t
+      where t.workspace_id = p_ws and t.root_task_id = x.root_task_id and t.parent_task_id is not null
+      limit 100001) y) c
+   where x.n + c.n > 100000 limit 1;
+  if found then
+    perform _refuse('subtree_limit', jsonb_build_object('limit', 100000, 'count', v_bad.n));
+  end if;
+end $$;
+
+create function _bulk_answer(p_ws text, p_ids jsonb) returns text language sql as $$
+  select json_build_object(
+    'ids', coalesce(json_object_agg(i.x ->> 'ref', i.x ->> 'id' order by i.n)
+                      filter (where i.x ->> 'ref' is not null), '{}'),
+    'tasks', json_agg(json_build_object('ref', i.x -> 'ref', 'id', i.x -> 'id', 'status', t.status,
+                                        'run_id', t.newest_run_id) order by i.n),
+    'count', count(*))::text
+    from jsonb_array_elements(p_ids) with ordinality i (x, n)
+    left join task t on t.workspace_id = p_ws and t.task_id = i.x ->> 'id'
+$$;
+
+-- Makes tasks with their edges and profiles, all or nothing, and queues those that are runnable.
+create function create_tasks(
+  p_workspace_id text, p_cause jsonb, p_tasks jsonb, p_guard jsonb, p_bulk boolean, p_key text, p_hash text,
+  out body text, out version int, out replayed boolean, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_tasks task_input[];
+  v_kept idempotency_key;
+  v_run_id text;
+  v_events new_event[];
+  v_children new_event[];
+  v_settled record;
+  v_tree record;
+  v_root text;
+begin
+  v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
+  replayed := v_kept.key is not null;
+  offers := 0;
+  if not replayed then
+    v_tasks := _task_inputs(p_tasks, p_bulk);
+    -- Parents and dependencies outside the request: neither may change status or vanish meanwhile.
+    perform 1 from task t
+      where t.workspace_id = p_workspace_id and t.task_id in (
+        select unnest(x.parent_task_id || coalesce(x.depends_on, '{}')) from unnest(v_tasks) x)
+      order by t.task_id for share;
+    v_run_id := _guard(p_workspace_id, p_guard);
+    v_now := lease_now();
+    perform _check_tasks(p_workspace_id, v_tasks);
+    perform _check_trees(p_workspace_id, v_tasks);
+
+    insert into task (workspace_id, task_id, root_task_id, parent_task_id, depth, identifier, scope, title,
+        network_channel, priority, max_attempts, auto_enqueue_on_ready, owner_kind, owner_ref, created_by_kind,
+        created_by_ref, origin_kind, origin_ref, created_by_agent, created_by_run_id, created_at, updated_at,
+        available_at, retry_strategy, retry_base_seconds, retry_max_seconds, on_dependency_failure,
+        max_lease_expiries, deadline_seconds, tags, dependencies_waiting)
+    select p_workspace_id, x.id, p.root_task_id, x.parent_task_id, p.depth, x.identifier, x.scope, x.title,
+           x.network_channel, _weight(x.priority), x.max_attempts, x.auto_enqueue_on_ready, x.owner ->> 'kind',
+           x.owner ->> 'ref', v_cause.actor_kind, v_cause.actor_ref, v_cause.origin_kind, v_cause.origin_ref,
+           v_cause.agent_name, v_run_id, v_now, v_now, x.available_at, x.retry ->> 'strategy',
+           (x.retry ->> 'base_seconds')::int, (x.retry ->> 'max_seconds')::int, x.on_dependency_failure,
+           x.max_lease_expiries, x.deadline_seconds, x.tags,
+           (select count(*) from unnest(x.depends_on) w (id)
+              left join task t on t.workspace_id = p_workspace_id and t.task_id = w.id
+             where t.task_id is null or not _satisfies(t.status, x.on_dependency_failure))
+      from unnest(v_tasks) x join _place_tasks(p_workspace_id, v_tasks) p on p.id = x.id
+    on conflict (workspace_id, task_id) do nothing;
+    if (select count(*) from task t where t.workspace_id = p_workspace_id and t.created_at = v_now
+          and t.task_id = any (array(select x.id from unnest(v_tasks) x))) < cardinality(v_tasks) then
+      perform _refuse('task_exists');        -- somebody else made one of the ids this moment
+    end if;
+    insert into task_body (workspace_id, task_id, description, metadata, payload)
+    select p_workspace_id, x.id, x.description, x.metadata, x.payload from unnest(v_tasks) x;
+    insert into execution_profile (workspace_id, task_id, profile, created_at, updated_at)
+    select p_workspace_id, x.id, x.execution_profile, v_now, v_now
+      from unnest(v_tasks) x where x.execution_profile is not null;
+    insert into dependency (workspace_id, task_id, depends_on_task_id, satisfied, created_at)
+    select p_workspace_id, x.id, w.id, _satisfies(t.status, x.on_dependency_failure), v_now
+      from unnest(v_tasks) x
+      cross join lateral unnest(x.depends_on) w (id)
+      join task t on t.workspace_id = p_workspace_id and t.task_id = w.id;
+
+    select array_agg(_event(v_cause, 'task.created', x.id, null, to_jsonb(x)
+             - array['n', 'ref', 'description', 'payload', 'execution_profile']
+             || jsonb_build_object('payload_bytes', octet_length(x.payload::text),
+                  'available_at', _utc(x.available_at),
+                  'depends_on', to_jsonb(coalesce(x.depends_on[1:2000], '{}')))) order by x.n),
+           array_agg(_event(v_cause, 'task.child_created', x.parent_task_id, null, jsonb_build_object(
+             'child_task_id', x.id, 'child_scope', x.scope)) order by x.n)
+             filter (where x.parent_task_id is not null)
+      into v_events, v_children from unnest(v_tasks) x;
+    v_events := v_events || coalesce(v_children, '{}') || array(
+      select _event(v_cause, 'task.dependency_added', x.id, null, jsonb_build_object(
+               'depends_on_task_id', d.depends_on_task_id, 'kind', 'blocks', 'satisfied', d.satisfied,
+               'dependencies_waiting', t.dependencies_waiting, 'cause', 'create'))
+        from unnest(v_tasks) x
+        cross join lateral unnest(x.depends_on[2001:]) w (id)
+        join task t on t.workspace_id = p_workspace_id and t.task_id = x.id
+        join dependency d on d.workspace_id = p_workspace_id and d.task_id = x.id
+                         and d.depends_on_task_id = w.id);
+    v_settled := _settle(p_workspace_id, array(select x.id from unnest(v_tasks) x), v_now, array[v_cause],
+                         'task.created');
+    v_events := v_events || v_settled.events;
+    offers := v_settled.offers;
+
+    -- Made to wait for what failed already, under the policy `cancel`.
+    for v_root in select distinct x.id from unnest(v_tasks) x
+        cross join lateral unnest(x.depends_on) w (id)
+        join task t on t.workspace_id = p_workspace_id and t.task_id = w.id
+       where x.on_dependency_failure = 'cancel' and t.status in ('failed', 'canceled') loop
+      v_tree := _cancel_tree(p_workspace_id, v_root, v_now, v_cause, 'dependency_failed', null);
+      v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
+      v_events := v_events || v_tree.events || v_settled.events;
+    end loop;
+
+    perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201,
+      (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n) from unnest(v_tasks) x));
+    perform _log(p_workspace_id, v_now, v_events);
+  end if;
+
+  v_kept.ids := coalesce(v_kept.ids, (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n)
+                                        from unnest(v_tasks) x));
+  if p_bulk then
+    body := _bulk_answer(p_workspace_id, v_kept.ids);
+  else
+    select json_build_object('task', w.body)::text, w.version into body, version
+      from task_wire w where w.workspace_id = p_workspace_id and w.task_id = v_kept.ids -> 0 ->> 'id';
+    if not found then
+      perform _refuse('task_not_found', jsonb_build_object('id', v_kept.ids -> 0 -> 'id'));
+    end if;
+  end if;
+end $$;
+
+-- ══ 11. Changing and driving tasks ══════════════════════════════════════════════════════════════════════════
+
+-- Locks one task and returns it; an unknown one is refused.
+create function _lock_task(p_ws text, p_task_id text) returns task language plpgsql as $$
+declare
+  v_task task;
+begin
+  select * into v_task from task t where t.workspace_id = p_ws and t.task_id = p_task_id for no key update;
+  if not found then
+    perform _refuse('task_not_found', jsonb_build_object('id', p_task_id));
+  end if;
+  return v_task;
+end $$;
+
+create function _task_answer(p_ws text, p_task_id text, out body text, out version int) language sql as $$
+  select json_build_object('task', w.body)::text, w.version
+    from task_wire w where w.workspace_id = p_ws and w.task_id = p_task_id
+$$;
+
+create function _detail_answer(p_ws text, p_task_id text, out body text, out version int) language sql as $$
+  select w.body::text, w.version
+    from task_detail_wire w where w.workspace_id = p_ws and w.task_id = p_task_id
+$$;
+
+-- An agent drives its own tasks only (and those whose lease it holds, where p_holder says so).
+create function _check_own(p_ws text, p_cause cause, p_role text, p_task task, p_holder boolean) returns void
+language plpgsql as $$
+begin
+  if p_role = 'agent' and p_task.created_by_agent is distinct from p_cause.agent_name
+     and not (p_holder and exists (
+       select from lease l where l.workspace_id = p_ws and l.run_id = p_task.current_run_id
+          and l.fence = p_task.fence and l.ended_at is null and l.session_id = p_cause.session_id
+          and l.agent_name = p_cause.agent_name)) then
+    perform _refuse('forbidden', jsonb_build_object('role', p_role, 'action', p_cause.origin_ref));
+  end if;
+end $$;
+
+-- The path of edges from one task up to another, both ends included: ids in the order they wait.
+create function _path(p_ws text, p_from text, p_to text) returns text[] language plpgsql as $$
+declare
+  v_seen jsonb := jsonb_build_object(p_from, null);
+  v_level text[] := array[p_from];
+  v_found jsonb;
+  v_path text[] := array[p_to];
+begin
+  while v_level is not null and not v_seen ? p_to loop
+    select jsonb_object_agg(x.depends_on_task_id, x.task_id), array_agg(x.depends_on_task_id)
+      into v_found, v_level
+      from (select distinct on (d.depends_on_task_id) d.depends_on_task_id, d.task_id from dependency d
+             where d.workspace_id = p_ws and d.task_id = any (v_level)
+               and not v_seen ? d.depends_on_task_id) x;
+    v_seen := v_seen || coalesce(v_found, '{}');
+  end loop;
+  if not v_seen ? p_to then
+    return null;
+  end if;
+  while v_path[1] <> p_from loop
+    v_path := (v_seen ->> v_path[1]) || v_path;
+  end loop;
+  return v_path;
+end $$;
+
+-- Makes a task wait for another. The edge lock keeps two additions from closing a cycle together.
+create function add_dependency(
+  p_workspace_id text, p_cause jsonb, p_role text, p_task_id text, p_depends_on text, p_guard jsonb,
+  out body text, out version int, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_task task;
+  v_satisfied boolean;
+  v_path text[];
+  v_events new_event[];
+  v_tree record;
+  v_settled record;
+begin
+  perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
+  -- By id: the awaited task is only read (its status must not move), the waiting one changes.
+  if p_depends_on < p_task_id then
+    perform 1 from task where workspace_id = p_workspace_id and task_id = p_depends_on for share;
+  end if;
+  v_task := _lock_task(p_workspace_id, p_task_id);
+  if p_depends_on > p_task_id then
+    perform 1 from task where workspace_id = p_workspace_id and task_id = p_depends_on for share;
+  end if;
+  perform _guard(p_workspace_id, p_guard);
+  v_now := lease_now();
+  perform _check_own(p_workspace_id, v_cause, p_role, v_task, true);
+  if p_depends_on = p_task_id then
+    perform _refuse('dependency_self', jsonb_build_object('task_id', p_task_id));
+  end if;
+  select _satisfies(t.status, v_task.on_dependency_failure) into v_satisfied
+    from task t where t.workspace_id = p_workspace_id and t.task_id = p_depends_on;
+  if not found then
+    perform _refuse('task_not_found', jsonb_build_object('id', p_depends_on));
+  end if;
+  if exists (select from dependency d where d.workspace_id = p_workspace_id and d.task_id = p_task_id
+                and d.depends_on_task_id = p_depends_on) then
+    perform _refuse('dependency_exists', jsonb_build_object('id', p_depends_on));
+  end if;
+  if (select count(*) from dependency d
+       where d.workspace_id = p_workspace_id and d.task_id = p_task_id) >= 10000 then
+    perform _refuse('dependency_limit', jsonb_build_object('limit', 10000, 'count', 10001));
+  end if;
+  v_path := _path(p_workspace_id, p_depends_on, p_task_id);
+  if v_path is not null then
+    perform _refuse('dependency_cycle', jsonb_build_object('path', p_task_id || v_path));
+  end if;
+
+  insert into dependency values (p_workspace_id, p_task_id, p_depends_on, v_satisfied, v_now);
+  update task set dependencies_waiting = dependencies_waiting + (not v_satisfied)::int, updated_at = v_now
+    where workspace_id = p_workspace_id and task_id = p_task_id
+    returning * into v_task;
+  v_events := array[_event(v_cause, 'task.dependency_added', p_task_id, null, jsonb_build_object(
+    'depends_on_task_id', p_depends_on, 'kind', 'blocks', 'satisfied', v_satisfied,
+    'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call'))];
+  v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.dependency_added');
+  v_events := v_events || v_settled.events;
+  offers := v_settled.offers;
+  if v_task.on_dependency_failure = 'cancel' and v_task.status not in ('completed', 'failed', 'canceled')
+     and exists (select from task t where t.workspace_id = p_workspace_id and t.task_id = p_depends_on
+                    and t.status in ('failed', 'canceled')) then
+    v_tree := _cancel_tree(p_workspace_id, p_task_id, v_now, v_cause, 'dependency_failed', null);
+    v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
+    v_events := v_events || v_tree.events || v_settled.events;
+  end if;
+  perform _log(p_workspace_id, v_now, v_events);
+  select * into body, version from _detail_answer(p_workspace_id, p_task_id);
+end $$;
+
+create function remove_dependency(
+  p_workspace_id text, p_cause jsonb, p_role text, p_task_id text, p_depends_on text,
+  out body text, out version int, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_task task;
+  v_satisfied boolean;
+  v_settled record;
+begin
+  perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
+  v_task := _lock_task(p_workspace_id, p_task_id);
+  v_now := lease_now();
+  perform _check_own(p_workspace_id, v_cause, p_role, v_task, false);
+  delete from dependency d where d.workspace_id = p_workspace_id and d.task_id = p_task_id
+    and d.depends_on_task_id = p_depends_on returning d.satisfied into v_satisfied;
+  if not found then
+    perform _refuse('dependency_not_found', jsonb_build_object('id', p_depends_on));
+  end if;
+  update task set dependencies_waiting = dependencies_waiting - (not v_satisfied)::int, updated_at = v_now
+    where workspace_id = p_workspace_id and task_id = p_task_id
+    returning * into v_task;
+  v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.dependency_removed');
+  offers := v_settled.offers;
+  perform _log(p_workspace_id, v_now, _event(v_cause, 'task.dependency_removed', p_task_id, null,
+    jsonb_build_object('depends_on_task_id', p_depends_on, 'kind', 'blocks', 'satisfied', v_satisfied,
+      'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call')) || v_settled.events);
+  select * into body, version from _detail_answer(p_workspace_id, p_task_id);
+end $$;
+
+-- Changes the fields that p_changes names; null clears. A patch that changes nothing leaves no trace.
+create function patch_task(
+  p_workspace_id text, p_cause jsonb, p_task_id text, p_changes jsonb, p_version int,
+  out body text, out version int, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_task task;
+  v_stored jsonb;
+  v_changes jsonb;
+  v_settled record;
+begin
+  v_task := _lock_task(p_workspace_id, p_task_id);
+  v_now := lease_now();
+  if p_version <> v_task.version then
+    perform _refuse('version_mismatch', jsonb_build_object('version', v_task.version));
+  end if;
+  offers := 0;
+  select w.body::jsonb into v_stored from task_wire w
+   where w.workspace_id = p_workspace_id and w.task_id = p_task_id;
+  select jsonb_object_agg(c.key, c.value) into v_changes
+    from jsonb_each(p_changes) c where c.value <> v_stored -> c.key;
+  if v_changes is not null then
+    update task t set
+        title = case when v_changes ? 'title' then v_changes ->> 'title' else t.title end,
+        identifier = case when v_changes ? 'identifier' then v_changes ->> 'identifier' else t.identifier end,
+        network_channel = case when v_changes ? 'network_channel' then v_changes ->> 'network_channel'
+                               else t.network_channel end,
+        priority = case when v_changes ? 'priority' then _weight(v_changes ->> 'priority')
+                        else t.priority end,
+        max_attempts = coalesce((v_changes ->> 'max_attempts')::smallint, t.max_attempts),
+        auto_enqueue_on_ready = coalesce((v_changes ->> 'auto_enqueue_on_ready')::boolean,
+                                         t.auto_enqueue_on_ready),
+        owner_kind = case when v_changes ? 'owner' then v_changes -> 'owner' ->> 'kind' else t.owner_kind end,
+        owner_ref = case when v_changes ? 'owner' then v_changes -> 'owner' ->> 'ref' else t.owner_ref end,
+        available_at = case when v_changes ? 'available_at' then (v_changes ->> 'available_at')::timestamptz
+                            else t.available_at end,
+        retry_strategy = coalesce(v_changes -> 'retry' ->> 'strategy', t.retry_strategy),
+        retry_base_seconds = coalesce((v_changes -> 'retry' ->> 'base_seconds')::int, t.retry_base_seconds),
+        retry_max_seconds = coalesce((v_changes -> 'retry' ->> 'max_seconds')::int, t.retry_max_seconds),
+        on_dependency_failure = coalesce(v_changes ->> 'on_dependency_failure', t.on_dependency_failure),
+        max_lease_expiries = coalesce((v_changes ->> 'max_lease_expiries')::smallint, t.max_lease_expiries),
+        deadline_seconds = case when v_changes ? 'deadline_seconds'
+                                then (v_changes ->> 'deadline_seconds')::int else t.deadline_seconds end,
+        tags = case when v_changes ? 'tags'
+                    then array(select jsonb_array_elements_text(v_changes -> 'tags')) else t.tags end,
+        version = t.version + 1, updated_at = v_now
+     where t.workspace_id = p_workspace_id and t.task_id = p_task_id
+    returning * into v_task;
+    update task_body b set
+        description = case when v_changes ? 'description' then v_changes ->> 'description'
+                           else b.description end,
+        metadata = case when v_changes ? 'metadata' then nullif(v_changes -> 'metadata', 'null')::json
+                        else b.metadata end,
+        payload = case when v_changes ? 'payload' then nullif(v_changes -> 'payload', 'null')::json
+                       else b.payload end
+     where b.workspace_id = p_workspace_id and b.task_id = p_task_id;
+    perform _follow_patch(p_workspace_id, v_task, v_changes, v_now);
+    v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.updated');
+    offers := v_settled.offers;
+    perform _log(p_workspace_id, v_now, _event(v_cause, 'task.updated', p_task_id, null, jsonb_build_object(
+      'changed_fields', (select jsonb_agg(k order by k) from jsonb_object_keys(v_changes) k),
+      'changes', v_changes - array['description', 'payload'], 'version', v_task.version))
+      || v_settled.events);
+  end if;
+  select * into body, version from _task_answer(p_workspace_id, p_task_id);
+end $$;
+
+-- What a patch means for the edges and the queued run of its task.
+create function _follow_patch(p_ws text, p_task task, p_changes jsonb, p_now timestamptz) returns void
+language plpgsql as $$
+begin
+  if p_changes ? 'on_dependency_failure' then
+    update dependency d set satisfied = not d.satisfied
+      from task a
+     where d.workspace_id = p_ws and d.task_id = p_task.task_id
+       and a.workspace_id = p_ws and a.task_id = d.depends_on_task_id
+       and d.satisfied <> _satisfies(a.status, p_task.on_dependency_failure);
+    update task t set dependencies_waiting = (select count(*) from dependency d
+        where d.workspace_id = p_ws and d.task_id = p_task.task_id and not d.satisfied)
+     where t.workspace_id = p_ws and t.task_id = p_task.task_id;
+  end if;
+  if p_changes ? 'owner' then
+    update run r set lane_id = _lane(p_ws, _demands(p_task.owner_kind, p_task.owner_ref, r.network_channel,
+        (select x.profile from execution_profile x
+          where x.workspace_id = p_ws and x.task_id = p_task.task_id)))
+     where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
+  end if;
+  if p_changes ? 'available_at' then
+    update run r set available_at = greatest(p_now, p_task.available_at)
+     where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
+  end if;
+end $$;
+
+-- Removes a task with its runs and edges. Its events stay; its id is not free again.
+create function delete_task(p_workspace_id text, p_cause jsonb, p_task_id text, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_task task;
+  v_status text;
+  v_children bigint;
+  v_waiting text[];
+  v_events new_event[];
+  v_settled record;
+begin
+  perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
+  v_task := _lock_task(p_workspace_id, p_task_id);
+  -- FOR UPDATE: also against those who lock it FOR SHARE to make a child or an edge.
+  perform 1 from task where workspace_id = p_workspace_id and task_id in (select d.task_id from dependency d
+      where d.workspace_id = p_workspace_id and d.depends_on_task_id = p_task_id)
+    order by task_id for no key update;
+  perform 1 from task where workspace_id = p_workspace_id and task_id = p_task_id for update;
+  v_now := lease_now();
+  select count(*) into v_children from task
+   where workspace_id = p_workspace_id and parent_task_id = p_task_id;
+  if v_children > 0 then
+    perform _refuse('task_has_children', jsonb_build_object('child_count', v_children));
+  end if;
+  select status into v_status from run r
+   where r.workspace_id = p_workspace_id and r.run_id = v_task.newest_run_id;
+  if _is_open(v_status) then
+    perform _refuse('open_run_exists', jsonb_build_object('run_id', v_task.newest_run_id,
+                                                          'run_status', v_status));
+  end if;
+
+  with gone as (
+    delete from dependency d where d.workspace_id = p_workspace_id and d.depends_on_task_id = p_task_id
+    returning d.task_id, d.satisfied
+  ), counted as (
+    update task t set dependencies_waiting = t.dependencies_waiting - (not g.satisfied)::int,
+                      updated_at = v_now
+      from gone g where t.workspace_id = p_workspace_id and t.task_id = g.task_id
+    returning t.task_id, g.satisfied, t.dependencies_waiting
+  )
+  select array_agg(c.task_id), array_agg(_event(v_cause, 'task.dependency_removed', c.task_id, null,
+           jsonb_build_object('depends_on_task_id', p_task_id, 'kind', 'blocks', 'satisfied', c.satisfied,
+             'dependencies_waiting', c.dependencies_waiting, 'cause', 'dependency_deleted'))
+           order by c.task_id)
+    into v_waiting, v_events from counted c;
+
+  delete from lease l using run r
+   where r.workspace_id = p_workspace_id and r.task_id = p_task_id
+     and l.workspace_id = p_workspace_id and l.run_id = r.run_id;
+  delete from task_activity where workspace_id = p_workspace_id and task_id = p_task_id;
+  insert into deleted_task
+    values (p_workspace_id, p_task_id, v_task.parent_task_id, v_task.root_task_id);
+  delete from task where workspace_id = p_workspace_id and task_id = p_task_id;
+  v_settled := _settle(p_workspace_id, coalesce(v_waiting, '{}'), v_now, array[v_cause], 'task.deleted');
+  offers := v_settled.offers;
+  perform _log(p_workspace_id, v_now, _event(v_cause, 'task.deleted', p_task_id, null, jsonb_build_object(
+    'title', v_task.title, 'identifier', v_task.identifier, 'task_status', v_task.status))
+    || coalesce(v_events, '{}') || v_settled.events);
+end $$;
+
+-- Refuses a further run where one may not be queued.
+create function _check_start(p_ws text, p_task task) returns void language plpgsql as $$
+declare
+  v_status text;
+begin
+  if p_task.canceled then
+    perform _refuse('task_canceled', jsonb_build_object('closed_at', _utc(p_task.closed_at)));
+  end if;
+  select status into v_status from run r where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id;
+  if _is_open(v_status) then
+    perform _refuse('open_run_exists', jsonb_build_object('run_id', p_task.newest_run_id,
+                                                          'run_status', v_status));
+  end if;
+end $$;
+
+-- Queues a run by hand: `start` (refused while a gate is closed) and `runs` (the run then waits).
+create function start_task(
+  p_workspace_id text, p_cause jsonb, p_role text, p_task_id text, p_reason text, p_channel text,
+  p_metadata json, p_key text, p_hash text,
+  out task_body text, out run_body text, out version int, out replayed boolean, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_task task;
+  v_kept idempotency_key;
+  v_run_id text := _new_id('run');
+  v_events new_event[];
+  v_settled record;
+begin
+  v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
+  replayed := v_kept.key is not null;
+  offers := 0;
+  if replayed then
+    v_run_id := v_kept.ids ->> 'run_id';
+  else
+    v_task := _lock_task(p_workspace_id, p_task_id);
+    v_now := lease_now();
+    perform _check_own(p_workspace_id, v_cause, p_role, v_task, false);
+    perform _check_start(p_workspace_id, v_task);
+    if v_task.attempts_used >= v_task.max_attempts then
+      perform _refuse('attempts_exhausted', jsonb_build_object('attempts_used', v_task.attempts_used,
+                                                               'max_attempts', v_task.max_attempts));
+    end if;
+    if p_reason = 'start' and v_task.dependencies_waiting > 0 then
+      perform _refuse('task_blocked', '{"reasons": ["awaiting_dependencies"]}');
+    end if;
+    v_events := _add_runs(p_workspace_id, v_now, array[row(p_task_id, null,
+      coalesce(p_channel, v_task.network_channel), p_metadata, p_key, v_task.available_at, p_reason, false,
+      v_run_id, v_cause)::new_run]);
+    v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.run_enqueued');
+    offers := v_settled.offers;
+    perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_run_id));
+    perform _log(p_workspace_id, v_now, v_events || v_settled.events);
+  end if;
+  select w.body::text, w.version into task_body, version from task_wire w
+   where w.workspace_id = p_workspace_id and w.task_id = p_task_id;
+  select w.body::text into run_body from run_wire w
+   where w.workspace_id = p_workspace_id and w.run_id = v_run_id;
+  if not found then
+    perform _refuse('task_not_found', jsonb_build_object('id', p_task_id));
+  end if;
+end $$;
+
+-- Cancels a task and its subtree. A repeat changes nothing.
+create function cancel_task(
+  p_workspace_id text, p_cause jsonb, p_role text, p_task_id text, p_reason text, p_metadata jsonb,
+  out body text, out version int, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_task task;
+  v_tree record;
+  v_settled record;
+begin
+  v_task := _lock_task(p_workspace_id, p_task_id);
+  v_now := lease_now();
+  perform _check_own(p_workspace_id, v_cause, p_role, v_task, false);
+  offers := 0;
+  if v_task.status in ('completed', 'failed') then
+    perform _refuse('task_already_terminal', jsonb_build_object('status', v_task.status));
+  elsif not v_task.canceled then
+    v_tree := _cancel_tree(p_workspace_id, p_task_id, v_now, v_cause, p_reason, p_metadata);
+    v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
+    offers := v_settled.offers;
+    perform _log(p_workspace_id, v_now, v_tree.events || v_settled.events);
+  end if;
+  select * into body, version from _task_answer(p_workspace_id, p_task_id);
+end $$;
+
+-- Locks a run behind its task (whose id never changes) and returns it; an unknown one is refused.
+create function _lock_run(p_ws text, p_run_id text) returns run language plpgsql as $$
+declare
+  v_run run;
+begin
+  perform 1 from task t where t.workspace_id = p_ws and t.task_id = (
+    select r.task_id from run r where r.workspace_id = p_ws and r.run_id = p_run_id) for no key update;
+  select * into v_run from run r where r.workspace_id = p_ws and r.run_id = p_run_id for no key update;
+  if not found then
+    perform _refuse('run_not_found', jsonb_build_object('id', p_run_id));
+  end if;
+  return v_run;
+end $$;
+
+-- Cancels one run; its task stays, without a run.
+create function cancel_run(
+  p_workspace_id text, p_cause jsonb, p_run_id text, p_reason text, p_metadata jsonb,
+  out body text, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_run run;
+  v_session text;
+  v_settled record;
+begin
+  v_run := _lock_run(p_workspace_id, p_run_id);
+  v_now := lease_now();
+  if not _is_open(v_run.status) then
+    perform _refuse('task_run_already_terminal', jsonb_build_object('run_status', v_run.status,
+      'ended_at', _utc(v_run.ended_at), 'failure_kind', v_run.failure_kind));
+  end if;
+  update run r set status = 'canceled', ended_at = v_now, due_at = null
+   where r.workspace_id = p_workspace_id and r.run_id = p_run_id;
+  update lease l set ended_at = v_now, ended_how = 'cancel', ended_reason = p_reason
+   where l.workspace_id = p_workspace_id and l.run_id = p_run_id and l.fence = v_run.fence
+     and _is_leased(v_run.status) returning l.session_id into v_session;
+  v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], 'task.run_canceled');
+  offers := v_settled.offers;
+  perform _log(p_workspace_id, v_now, _event(v_cause, 'task.run_canceled', v_run.task_id, p_run_id,
+    jsonb_build_object('previous_status', v_run.status, 'reason', p_reason, 'metadata', p_metadata,
+      'session_id', v_session, 'propagated_from_task_id', null)) || v_settled.events);
+  select json_build_object('run', w.body)::text into body from run_wire w
+   where w.workspace_id = p_workspace_id and w.run_id = p_run_id;
+end $$;
+
+-- An operator's further attempt: of a failed run (retry), or of one in needs_attention, which fails (recover).
+create function retry_run(
+  p_workspace_id text, p_cause jsonb, p_run_id text, p_recover boolean, p_reason text, p_metadata json,
+  p_delay_seconds int, p_key text, p_hash text, out body text, out replayed boolean, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_kept idempotency_key;
+  v_run run;
+  v_task task;
+  v_next text := _new_id('run');
+  v_events new_event[];
+  v_settled record;
+begin
+  v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
+  replayed := v_kept.key is not null;
+  offers := 0;
+  if replayed then
+    v_next := v_kept.ids ->> 'run_id';
+  else
+    v_run := _lock_run(p_workspace_id, p_run_id);
+    select * into v_task from task t where t.workspace_id = p_workspace_id and t.task_id = v_run.task_id;
+    v_now := lease_now();
+    perform _check_retry(p_workspace_id, v_task, v_run, p_recover);
+    if p_recover then
+      update run r set status = 'failed', failure_kind = 'operator_forced', retryable = false, ended_at = v_now
+       where r.workspace_id = p_workspace_id and r.run_id = p_run_id;
+      insert into run_body as b (workspace_id, run_id, error) values (p_workspace_id, p_run_id, p_reason)
+        on conflict (workspace_id, run_id) do update set error = coalesce(excluded.error, b.error);
+    end if;
+    perform _add_runs(p_workspace_id, v_now, array[row(v_run.task_id, p_run_id,
+      v_run.network_channel, coalesce(p_metadata, (select b.metadata from run_body b
+        where b.workspace_id = p_workspace_id and b.run_id = p_run_id)), p_key,
+      greatest(v_now + make_interval(secs => p_delay_seconds), v_task.available_at), null, false,
+      v_next, v_cause)::new_run]);
+    v_events := array[_event(v_cause, case when p_recover then 'task.run_recovered_from_attention'
+        else 'task.run_operator_retry' end, v_run.task_id, v_next, jsonb_build_object('manual', true,
+      'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref, 'source_run_id', p_run_id,
+      'new_run_id', v_next, 'reason', p_reason, 'metadata', p_metadata))];
+    v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], v_events[1].event_type);
+    offers := v_settled.offers;
+    perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_next));
+    perform _log(p_workspace_id, v_now, v_events || v_settled.events);
+  end if;
+  select json_build_object('previous_run', p.body, 'run', w.body)::text into body
+    from run_wire w, run_wire p
+   where w.workspace_id = p_workspace_id and w.run_id = v_next
+     and p.workspace_id = p_workspace_id and p.run_id = p_run_id;
+  if not found then
+    perform _refuse('run_not_found', jsonb_build_object('id', p_run_id));
+  end if;
+end $$;
+
+create function _check_retry(p_ws text, p_task task, p_run run, p_recover boolean) returns void
+language plpgsql as $$
+declare
+  v_next text;
+begin
+  if p_recover and p_run.status <> 'needs_attention' then
+    perform _refuse('task_run_not_recoverable', jsonb_build_object('run_status', p_run.status));
+  elsif not p_recover and _is_open(p_run.status) then
+    perform _refuse('task_run_still_active', jsonb_build_object('run_status', p_run.status));
+  elsif not p_recover and p_run.status <> 'failed' then
+    perform _refuse('task_run_already_terminal', jsonb_build_object('run_status', p_run.status,
+      'ended_at', _utc(p_run.ended_at), 'failure_kind', p_run.failure_kind));
+  end if;
+  if not p_recover then
+    select r.run_id into v_next from run r
+     where r.workspace_id = p_ws and r.task_id = p_run.task_id and r.previous_run_id = p_run.run_id;
+    if found then
+      perform _refuse('run_already_retried', jsonb_build_object('newest_run_id', p_task.newest_run_id));
+    elsif p_task.newest_run_id <> p_run.run_id then
+      perform _refuse('run_superseded', jsonb_build_object('newest_run_id', p_task.newest_run_id));
+    end if;
+    perform _check_start(p_ws, p_task);
+  elsif p_task.canceled then
+    perform _refuse('task_canceled', jsonb_build_object('closed_at', _utc(p_task.closed_at)));
+  end if;
+  if p_run.chain >= 100 then
+    perform _refuse('retry_chain_too_deep', jsonb_build_object('run_id', p_run.run_id, 'depth', p_run.chain));
+  end if;
+end $$;
+
+-- ══ 12. Proving a lease ═════════════════════════════════════════════════════════════════════════════════════
+
+create function _calls(p_calls jsonb) returns lease_call[] language sql immutable as $$
+  select array(select x from jsonb_populate_recordset(null::lease_call, p_calls) x)
+$$;
+
+-- Locks the runs of the calls, by id.
+create function _lock_runs(p_ws text, p_runs text[]) returns void language plpgsql as $$
+begin
+  perform 1 from run r where r.workspace_id = p_ws and r.run_id = any (p_runs)
+    order by r.run_id for no key update;
+end $$;
+
+-- Locks the tasks of runs about to end, with the tasks that wait for them: one sorted statement, so that two
+-- batches meet in order. Edges added meanwhile are met by settle().
+create function _lock_tasks_of(p_ws text, p_runs text[]) returns void language plpgsql as $$
+begin
+  perform 1 from task t
+    where t.workspace_id = p_ws and t.task_id = any (array(
+      select r.task_id from run r where r.workspace_id = p_ws and r.run_id = any (p_runs)
+      union
+      select d.task_id from run r
+        join dependency d on d.workspace_id = p_ws and d.depends_on_task_id = r.task_id
+       where r.workspace_id = p_ws and r.run_id = any (p_runs)))
+    order by t.task_id for no key update;
+end $$;
+
+-- What a call under a lease meets, rule by rule in the order in which they are promised; the runs are locked.
+-- code null: the lease is live and the caller holds it. 'replay': this very operation was done already.
+create function _judge(p_ws text, p_calls lease_call[], p_operation text)
+returns table (n int, code text, evidence jsonb) language sql as $$
+  select c.n, v.code,
+         case when v.code is null or v.code = 'replay' then '{}'
+              when v.code = 'run_not_found' then jsonb_build_object('id', c.run_id)
+              when v.code = 'stale_fence' then jsonb_build_object('run_id', c.run_id,
+                'fence', coalesce(c.token_fence, c.fence), 'current_fence', r.fence)
+              when v.code = 'no_active_lease' then jsonb_build_object('run_id', c.run_id,
+                'run_status', r.status)
+              when v.code = 'run_canceled' then jsonb_build_object('run_id', c.run_id,
+                'reason', l.ended_reason, 'ended_at', _utc(r.ended_at))
+              when v.code = 'task_run_already_terminal' then jsonb_build_object('run_id', c.run_id,
+                'run_status', r.status, 'ended_at', _utc(r.ended_at), 'failure_kind', r.failure_kind)
+              when v.code in ('lease_released', 'lease_revoked') then jsonb_build_object('run_id', c.run_id,
+                'run_status', r.status, 'reason', l.ended_reason)
+              when v.code = 'lease_expired' then jsonb_build_object('run_id', c.run_id,
+                'run_status', r.status, 'lease_until', _utc(l.lease_until),
+                'deadline_at', _utc(l.deadline_at))
+              when v.code = 'currency_mismatch' then jsonb_build_object('run_id', c.run_id,
+                'expected', spent.cost_currency)
+              else jsonb_build_object('run_id', c.run_id) end
+    from unnest(p_calls) c
+    left join run r on r.workspace_id = p_ws and r.run_id = c.run_id
+    left join lease l on l.workspace_id = p_ws and l.run_id = c.run_id and l.fence = r.fence
+    -- The lease that the token was made for: the stored hash alone proves it.
+    left join lease k on k.workspace_id = p_ws and k.run_id = c.run_id and k.fence = c.token_fence
+                     and k.token_hash = decode(c.token_hash, 'hex')
+    left join run_body b on b.workspace_id = p_ws and b.run_id = c.run_id
+                        and r.status in ('completed', 'failed')
+    left join workspace w on w.workspace_id = p_ws
+    left join lateral (select x.cost_currency from run o join lease x
+         on x.workspace_id = p_ws and x.run_id = o.run_id
+       where c.usage ->> 'cost_currency' is not null and o.workspace_id = p_ws and o.task_id = r.task_id
+         and x.cost_currency <> c.usage ->> 'cost_currency' limit 1) spent on true
+    cross join lateral (select case
+      when r.run_id is null then 'run_not_found'
+      when c.token_hash is not null and k.run_id is null and not c.genuine then 'invalid_claim_token'
+      when c.token_hash is not null and k.run_id is null then 'stale_fence'
+      when c.token_hash is not null and (k.session_id, k.agent_name) is distinct from
+           (c.session_id, c.agent_name) then 'foreign_run'
+      when c.token_hash is null and l.ended_at is null and l.session_id <> c.session_id then 'foreign_run'
+      when c.token_hash is null and l.session_id = c.session_id
+           and (r.claim_count > 1 or (w.settings ->> 'require_claim_token')::boolean)
+        then 'claim_token_required'
+      when c.token_hash is null and l.session_id is distinct from c.session_id then 'no_active_lease'
+      when k.fence < r.fence and k.ended_how = 'release' and p_operation = 'release' then 'replay'
+      when coalesce(k.fence, r.fence) < r.fence or c.fence <> r.fence then 'stale_fence'
+      when r.status = 'canceled' then 'run_canceled'
+      when r.status in ('completed', 'failed') and l.ended_how = p_operation and case p_operation
+             when 'complete' then b.result::jsonb is not distinct from nullif(c.result::jsonb, 'null')
+             when 'fail' then (b.error, r.failure_kind) = (c.error, c.failure_kind) end then 'replay'
+      when r.status in ('completed', 'failed') then 'task_run_already_terminal'
+      when l.ended_how = 'release' and p_operation = 'release' then 'replay'
+      when l.ended_how = 'release' then 'lease_released'
+      when l.ended_how in ('revoke', 'client_gone') then 'lease_revoked'
+      when l.ended_at is not null then 'lease_expired'
+      when spent.cost_currency is not null then 'currency_mismatch' end as code) v
+$$;
+
+-- The calls that were judged with this code (null: in order), and the answers to all the others.
+create function _refused(p_verdicts call_answer[]) returns call_answer[] language sql immutable as $$
+  select array(select v from unnest(p_verdicts) v where v.code is not null and v.code <> 'replay')
+$$;
+
+create function _verdicts(p_ws text, p_calls lease_call[], p_operation text) returns call_answer[]
+language sql as $$
+  select array(select row(j.n, j.code, j.evidence, j.code = 'replay', null, 0)::call_answer
+                 from _judge(p_ws, p_calls, p_operation) j)
+$$;
+
+create function _passed(p_calls lease_call[], p_verdicts call_answer[]) returns lease_call[]
+language sql immutable as $$
+  select array(select c from unnest(p_calls) c join unnest(p_verdicts) v on v.n = c.n
+                where v.code is null order by c.run_id)
+$$;
+
+-- A lease guard (X-Run-ID, X-Claim-Token): the call is done only while that lease is live, under the run's lock.
+create function _guard(p_ws text, p_guard jsonb) returns text language plpgsql as $$
+declare
+  v_call lease_call;
+  v_verdict record;
+begin
+  if p_guard is null then
+    return null;
+  end if;
+  v_call := jsonb_populate_record(null::lease_call, p_guard);
+  perform _lock_runs(p_ws, array[v_call.run_id]);
+  select j.code, j.evidence into v_verdict from _judge(p_ws, array[v_call], 'guard') j;
+  if v_verdict.code is not null then
+    perform _refuse(v_verdict.code, v_verdict.evidence);
+  end if;
+  return v_call.run_id;
+end $$;
+
+-- ══ 13. Claim ═══════════════════════════════════════════════════════════════════════════════════════════════
+
+-- One claimer's request. `lanes`: what it may take; `run_ref`: only this run (channel coord-<run id>).
+create type claim_call as (
+  n int, team int, session_id text, agent_name text, max_runs int, lease_seconds int, key text, hash text,
+  cause cause);
+
+-- Claimers that may take the same runs: their lanes and least priority, or the one run they ask for.
+create type claim_team as (team int, lanes bigint[], priority_min int, run_ref text);
+
+-- What was claimed, run by run.
+create type claimed_run as (n int, run_id text, task_id text);
+
+-- A claim token, derived so that a repeat can derive it again: HMAC-SHA256 with the key's two padded forms.
+create function _claim_token(p_ws text, p_run_id text, p_fence bigint, p_outer bytea, p_inner bytea) returns text
+language sql immutable as $$
+  select 'wlt_' || p_fence || '_' || rtrim(translate(encode(sha256(p_outer || sha256(p_inner
+    || convert_to(p_ws, 'UTF8') || '\x00' || convert_to(p_run_id, 'UTF8') || '\x00'
+    || convert_to(p_fence::text, 'UTF8'))), 'base64'), '+/', '-_'), '=')
+$$;
+
+-- Moves due runs of one workspace to the queue; whoever looks first does it. Skips tasks that are locked.
+create function promote_runs(p_workspace_id text, p_limit int) returns int language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_tasks text[];
+begin
+  if not exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= lease_now()) then
+    return 0;
+  end if;
+  select array_agg(x.task_id) into v_tasks from (
+    select t.task_id from run r join task t on t.workspace_id = p_workspace_id and t.task_id = r.task_id
+     where r.workspace_id = p_workspace_id and r.due_at <= lease_now()
+     order by r.due_at limit p_limit for no key update of t skip locked) x;
+  if v_tasks is null then
+    return 0;
+  end if;
+  v_now := lease_now();
+  return _offer(p_workspace_id, v_tasks, v_now);
+end $$;
+
+-- The first runs, in the order of the queue, that a team may take, each with its offer and task locked. What
+-- another transaction holds is skipped, so a claim never waits. Reads a few more heads than wanted, since some
+-- may be held; asks deeper while it comes out short.
+create function _take_offers(p_ws text, p_team claim_team, p_wanted int, out runs text[], out tasks text[])
+language plpgsql as $$
+declare
+  v_depth int := p_wanted + 8;
+  v_heads text[];
+  v_tried text[] := '{}';
+  v_runs text[];
+  v_tasks text[];
+begin
+  runs := '{}';
+  tasks := '{}';
+  loop
+    if p_team.run_ref is not null then
+      v_heads := array[p_team.run_ref];
+    else
+      -- The heads of each lane and priority, merged. Each branch is one ordered index read.
+      select array_agg(h.run_id order by h.rank_at, h.run_id) into v_heads from (
+        select o.rank_at, o.run_id
+          from unnest(p_team.lanes) l (lane_id)
+          cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
+          cross join lateral (
+            select o.rank_at, o.run_id from offer o
+             where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
+             order by o.rank_at, o.run_id limit v_depth) o
+         where p.priority >= p_team.priority_min
+         order by o.rank_at, o.run_id limit v_depth) h;
+    end if;
+    -- Offer first, then task, both without waiting. Who changes an offer holds its task: with both in hand
+    -- the offer is true.
+    select array_agg(x.run_id order by x.n), array_agg(x.task_id order by x.n) into v_runs, v_tasks from (
+      select o.run_id, o.task_id, h.n
+        from unnest(v_heads) with ordinality h (run_id, n)
+        join offer o on o.workspace_id = p_ws and o.run_id = h.run_id
+       where h.run_id <> all (v_tried) and (p_team.run_ref is null or o.lane_id = any (p_team.lanes))
+       order by h.n limit p_wanted - cardinality(runs)
+       for no key update of o skip locked) x;
+    v_tried := v_tried || v_runs;
+    select runs || array_agg(x.run_id order by x.n), tasks || array_agg(x.task_id order by x.n)
+      into runs, tasks from (
+        select h.run_id, h.task_id, h.n
+          from unnest(v_runs, v_tasks) with ordinality h (run_id, task_id, n)
+          join task t on t.workspace_id = p_ws and t.task_id = h.task_id
+           for no key update of t skip locked) x;
+    exit when cardinality(runs) >= p_wanted or p_team.run_ref is not null
+           or coalesce(cardinality(v_heads), 0) < v_depth;
+    v_depth := v_depth * 4;
+  end loop;
+end $$;
+
+-- What earlier claims under the same keys left: the live leases to answer again, or the code that refuses.
+create function _repeat_claims(p_ws text, p_calls claim_call[], out verdicts call_answer[], out again claimed_run[])
+language plpgsql as $$
+begin
+  -- One claim at a time per key, and never a wait for the other.
+  select array_agg(row(c.n, 'idempotency_in_progress', '{}', false, null, 0)::call_answer)
+         filter (where not c.mine)
+    into verdicts
+    from (select c.n, pg_try_advisory_xact_lock(hashtextextended(
+                   p_ws || ' ' || c.session_id || ' ' || c.key, 2)) as mine
+            from unnest(p_calls) c where c.key is not null order by c.key) c;
+  with earlier as (
+    select c.n, l.run_id, l.task_id, l.ended_at is null as live, l.claim_hash = decode(c.hash, 'hex') as same,
+           r.fence = l.fence as newest
+      from unnest(p_calls) c
+      join lease l on l.workspace_id = p_ws and l.session_id = c.session_id and l.claim_key = c.key
+      join run r on r.workspace_id = p_ws and r.run_id = l.run_id
+     where c.key is not null and l.claimed_at > lease_now() - interval '24 hours'
+  ), judged as (
+    -- A key whose runs were all claimed again is new.
+    select e.n, bool_and(e.same) as same, bool_or(e.live) as live,
+           jsonb_agg(e.run_id order by e.run_id) as run_ids
+      from earlier e group by e.n having bool_or(e.newest)
+  )
+  select coalesce(verdicts, '{}') || coalesce(array_agg(row(j.n,
+           case when not j.same then 'idempotency_key_reused' when not j.live then 'claim_key_spent' end,
+           case when j.same then jsonb_build_object('run_ids', j.run_ids) else '{}' end,
+           true, null, 0)::call_answer), '{}')
+    into verdicts from judged j where j.n <> all (array(select v.n from unnest(verdicts) v));
+  select coalesce(array_agg(row(e.n, e.run_id, e.task_id)::claimed_run), '{}') into again
+    from unnest(p_calls) c
+    join lease l on l.workspace_id = p_ws and l.session_id = c.session_id and l.claim_key = c.key
+    cross join lateral (select c.n, l.run_id, l.task_id) e
+    join unnest(verdicts) v on v.n = c.n and v.code is null
+   where l.ended_at is null;
+end $$;
+
+-- Claims for many callers of one workspace at once: each gets up to max_runs, who asked first first. Answers a
+-- row a claimed run; callers without a row found nothing. A lane that the caller does not know of yet is
+-- answered by one row n = -1, lanes_changed, and nothing is done.
+create function claim_runs(
+  p_workspace_id text, p_teams jsonb, p_calls jsonb, p_newest_lane bigint, p_outer bytea, p_inner bytea,
+  p_outer_previous bytea, p_inner_previous bytea)
+returns setof call_answer language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_calls claim_call[] := array(select x from jsonb_populate_recordset(null::claim_call, p_calls) x);
+  v_team claim_team;
+  v_wanted int;
+  v_repeats record;
+  v_taken record;
+  v_claimed claimed_run[] := '{}';
+begin
+  if (select l.lane_id from lane l where l.workspace_id = p_workspace_id
+       order by l.lane_id desc limit 1) > p_newest_lane then
+    return next row(-1, 'lanes_changed', null, false, null, 0)::call_answer;
+    return;
+  end if;
+  v_repeats := _repeat_claims(p_workspace_id, v_calls);
+  v_calls := array(select c from unnest(v_calls) c
+                    where c.n <> all (array(select v.n from unnest(v_repeats.verdicts) v)));
+  perform promote_runs(p_workspace_id, 200);
+
+  for v_team in select x.* from jsonb_populate_recordset(null::claim_team, p_teams) x loop
+    v_wanted := (select sum(c.max_runs) from unnest(v_calls) c where c.team = v_team.team);
+    continue when v_wanted is null;          -- all its callers were answered above
+    v_taken := _take_offers(p_workspace_id, v_team, v_wanted);
+    continue when cardinality(v_taken.runs) = 0;
+    delete from offer o where o.workspace_id = p_workspace_id and o.run_id = any (v_taken.runs);
+    v_claimed := v_claimed || array(
+      select row(c.n, x.run_id, x.task_id)::claimed_run
+        from unnest(v_taken.runs, v_taken.tasks) with ordinality x (run_id, task_id, place)
+        join (select c.n, c.max_runs, sum(c.max_runs) over (order by c.n) as upto
+                from unnest(v_calls) c where c.team = v_team.team) c
+          on x.place > c.upto - c.max_runs and x.place <= c.upto);
+  end loop;
+
+  if cardinality(v_claimed) > 0 then
+    v_now := lease_now();
+    perform _log(p_workspace_id, v_now,
+                 _lease_out(p_workspace_id, v_now, v_calls, v_claimed, p_outer, p_inner));
+  end if;
+  return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
+  return query
+    select c.n, null::text, null::jsonb, c.again, x.body::text, 0
+      from (select u.n, u.run_id, false as again from unnest(v_claimed) u
+            union all select u.n, u.run_id, true from unnest(v_repeats.again) u) c
+      cross join lateral _claim_json(p_workspace_id, c.run_id, p_outer, p_inner,
+                                     p_outer_previous, p_inner_previous) x (body);
+end $$;
+
+-- Makes run and lease one agent's: the fence rises, the token is derived, the task is in progress. Offer and
+-- task are locked, the offer gone; no settle(), since a claimed run makes its task in_progress and nothing else.
+create function _lease_out(
+  p_ws text, p_now timestamptz, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
+returns new_event[] language plpgsql as $$
+declare
+  v_events new_event[];
+begin
+  with fenced as (
+    update task t set fence = t.fence + 1, status = 'in_progress', current_run_id = x.run_id,
+                      updated_at = p_now
+      from unnest(p_claimed) x
+     where t.workspace_id = p_ws and t.task_id = x.task_id
+    returning x.n, x.run_id, t.task_id, t.fence, t.deadline_seconds
+  ), claimed as (
+    update run r set status = 'claimed', fence = f.fence, claim_count = r.claim_count + 1
+      from fenced f where r.workspace_id = p_ws and r.run_id = f.run_id
+  ), leased as (
+    insert into lease (workspace_id, run_id, fence, task_id, session_id, agent_name, claimed_by_kind,
+        claimed_by_ref, claim_kind, claim_key, claim_hash, token_hash, claimed_at, lease_seconds, lease_until,
+        heartbeat_at, deadline_at, check_at)
+    select p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
+           (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'),
+           sha256(convert_to(_claim_token(p_ws, f.run_id, f.fence, p_outer, p_inner), 'UTF8')),
+           p_now, s.seconds, s.until, p_now, s.deadline, s.until
+      from fenced f
+      join unnest(p_calls) c on c.n = f.n
+      join workspace w on w.workspace_id = p_ws
+      cross join lateral (select coalesce(c.lease_seconds,
+               _setting(w.settings, 'default_lease_seconds', 300)) as seconds) d
+      cross join lateral (select d.seconds, x.deadline,
+               least(p_now + make_interval(secs => d.seconds), x.deadline) as until
+          from (select p_now + make_interval(secs => f.deadline_seconds) as deadline) x) s
+    returning *
+  )
+  select array_agg(_event(c.cause, 'task.run_claimed', l.task_id, l.run_id, jsonb_build_object(
+           'claimed_by', _actor(l.claimed_by_kind, l.claimed_by_ref), 'agent_name', l.agent_name,
+           'session_id', l.session_id, 'claim_kind', l.claim_kind,
+           'claim_token_hash', 'sha256:' || encode(l.token_hash, 'hex'),
+           'lease_until', _utc(l.lease_until), 'deadline_at', _utc(l.deadline_at))) order by x.n)
+    into v_events
+    from leased l
+    join unnest(p_claimed) x on x.run_id = l.run_id
+    join unnest(p_calls) c on c.n = x.n;
+  return v_events;
+end $$;
+
+-- The answer to a claim. The token is derived again, under the secret whose token the lease holds.
+create function _claim_json(p_ws text, p_run_id text, p_outer bytea, p_inner bytea,
+                            p_outer_previous bytea, p_inner_previous bytea) returns json
+language sql as $$
+  select json_build_object(
+    'task', t.body, 'run', r.body,
+    'lease', _merge(l.body, json_build_object('claim_token',
+       case when k.token_hash = sha256(convert_to(now_.token, 'UTF8')) then now_.token
+            else _claim_token(p_ws, p_run_id, l.fence, p_outer_previous, p_inner_previous) end)),
+    'coordination_channel', l.body -> 'coordination_channel', 'payload', b.payload,
+    'checkpoint', b.checkpoint, 'note', b.note, 'description', b.description, 'previous_error', p.error,
+    'budget_remaining', json_build_object('total_tokens', null, 'cost', null),
+    'execution_profile', (select _merge(_merge(json_build_object('task_id', x.task_id), x.profile::json),
+         json_build_object('created_at', _utc(x.created_at), 'updated_at', _utc(x.updated_at)))
+       from execution_profile x where x.workspace_id = p_ws and x.task_id = o.task_id))
+    from run o
+    join run_wire r on r.workspace_id = p_ws and r.run_id = o.run_id
+    join lease_wire l on l.workspace_id = p_ws and l.run_id = o.run_id
+    join lease k on k.workspace_id = p_ws and k.run_id = o.run_id and k.fence = l.fence
+    join task_reference_wire t on t.workspace_id = p_ws and t.task_id = o.task_id
+    left join task_body b on b.workspace_id = p_ws and b.task_id = o.task_id
+    left join run_body p on p.workspace_id = p_ws and p.run_id = o.previous_run_id
+    cross join lateral (select _claim_token(p_ws, p_run_id, l.fence, p_outer, p_inner) as token) now_
+   where o.workspace_id = p_ws and o.run_id = p_run_id
+$$;
+
+-- ══ 14. Heartbeat ═══════════════════════════════════════════════════════════════════════════════════════════
+
+-- Never shorter than it was, never past the deadline.
+create function _longer(p_until timestamptz, p_now timestamptz, p_seconds int, p_deadline timestamptz)
+returns timestamptz language sql immutable as $$
+  select least(greatest(p_until, p_now + make_interval(secs => p_seconds)), p_deadline)
+$$;
+
+create function _heartbeat_json(p_ws text, p_run_id text) returns text language sql as $$
+  select json_build_object('lease', l.body, 'lease_until', l.body -> 'lease_until', 'cancel_requested', false,
+           'stop_reason', null, 'paused', false,
+           'budget_remaining', json_build_object('total_tokens', null, 'cost', null))::text
+    from lease_wire l where l.workspace_id = p_ws and l.run_id = p_run_id
+$$;
+
+-- Plain heartbeats: run rows locked, leases renewed, no event. A call that has something to tell (the first of
+-- its lease, or with progress, checkpoint or usage) is answered `loud` and belongs to report_runs().
+create function heartbeat_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_calls lease_call[] := _calls(p_calls);
+  v_verdicts call_answer[];
+begin
+  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
+  v_now := lease_now();
+  v_verdicts := _verdicts(p_workspace_id, v_calls, 'heartbeat');
+  update lease l
+     set heartbeat_at = v_now, lease_until =
+           _longer(l.lease_until, v_now, coalesce(c.lease_seconds, l.lease_seconds), l.deadline_at)
+    from unnest(_passed(v_calls, v_verdicts)) c
+    join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id
+   where l.workspace_id = p_workspace_id and l.run_id = r.run_id and l.fence = r.fence
+     and r.status = 'running';
+  return query select * from unnest(_refused(v_verdicts));
+  return query
+    select c.n, case when r.status <> 'running' then 'loud' end, null::jsonb, false,
+           _heartbeat_json(p_workspace_id, c.run_id), 0
+      from unnest(_passed(v_calls, v_verdicts)) c
+      join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id;
+end $$;
+
+-- Stores what a call tells besides its purpose: usage (the greatest value of this lease counts) and checkpoint.
+create function _report(p_ws text, p_calls lease_call[]) returns void language plpgsql as $$
+begin
+  update lease l set
+      input_tokens = greatest(l.input_tokens, (c.usage ->> 'input_tokens')::bigint),
+      output_tokens = greatest(l.output_tokens, (c.usage ->> 'output_tokens')::bigint),
+      total_cost = greatest(l.total_cost, (c.usage ->> 'total_cost')::numeric),
+      cost_currency = coalesce(c.usage ->> 'cost_currency', l.cost_currency),
+      tool_calls = greatest(l.tool_calls, (c.usage ->> 'tool_calls')::bigint),
+      turns = greatest(l.turns, (c.usage ->> 'turns')::bigint)
+    from unnest(p_calls) c
+    join run r on r.workspace_id = p_ws and r.run_id = c.run_id
+   where l.workspace_id = p_ws and l.run_id = r.run_id and l.fence = r.fence and c.usage is not null;
+  with stored as (
+    update task_body b set checkpoint = c.checkpoint
+      from unnest(p_calls) c
+      join run r on r.workspace_id = p_ws and r.run_id = c.run_id
+     where b.workspace_id = p_ws and b.task_id = r.task_id and c.checkpoint is not null
+       and b.checkpoint::jsonb is distinct from c.checkpoint::jsonb
+    returning r.run_id
+  )
+  -- A new checkpoint is progress: the count of expiries that end in quarantine starts again.
+  update run r set lapses = 0 from stored s
+   where r.workspace_id = p_ws and r.run_id = s.run_id and r.lapses > 0;
+end $$;
+
+-- Heartbeats that tell something: the run starts, its progress, checkpoint or usage is stored and logged.
+create function report_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_calls lease_call[] := _calls(p_calls);
+  v_verdicts call_answer[];
+  v_started new_event[];
+  v_events new_event[];
+begin
+  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
+  v_now := lease_now();
+  v_verdicts := _verdicts(p_workspace_id, v_calls, 'heartbeat');
+  v_calls := _passed(v_calls, v_verdicts);
+
+  with started as (
+    update run r set status = 'running', started_at = v_now
+      from unnest(v_calls) c
+     where r.workspace_id = p_workspace_id and r.run_id = c.run_id and r.status in ('claimed', 'starting')
+    returning r.task_id, r.run_id, c.session_id, c.cause
+  )
+  select array_agg(_event(s.cause, 'task.run_started', s.task_id, s.run_id,
+                          jsonb_build_object('session_id', s.session_id)) order by s.run_id)
+    into v_started from started s;
+
+  -- Only what differs from what is stored is an event.
+  select array_agg(_event(c.cause, 'task.run_progress', r.task_id, r.run_id, jsonb_build_object(
+           'progress', nullif(c.progress::jsonb, 'null'), 'usage', nullif(c.usage::jsonb, 'null'),
+           'checkpoint_bytes', octet_length(c.checkpoint::text),
+           'checkpoint_sha256', encode(sha256(convert_to(c.checkpoint::text, 'UTF8')), 'hex')))
+           order by r.run_id)
+    into v_events
+    from unnest(v_calls) c
+    join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id
+    join lease l on l.workspace_id = p_workspace_id and l.run_id = r.run_id and l.fence = r.fence
+    left join task_body t on t.workspace_id = p_workspace_id and t.task_id = r.task_id
+    left join run_body b on b.workspace_id = p_workspace_id and b.run_id = r.run_id
+   where (c.progress is not null and (b.progress_at is null
+          or (b.progress_percent, b.progress_message) is distinct from
+             ((c.progress ->> 'percent')::float8, c.progress ->> 'message')))
+      or (c.checkpoint is not null and t.checkpoint::jsonb is distinct from c.checkpoint::jsonb)
+      or (c.usage ->> 'input_tokens')::bigint > coalesce(l.input_tokens, -1)
+      or (c.usage ->> 'output_tokens')::bigint > coalesce(l.output_tokens, -1)
+      or (c.usage ->> 'total_cost')::numeric > coalesce(l.total_cost, -1)
+      or (c.usage ->> 'tool_calls')::bigint > coalesce(l.tool_calls, -1)
+      or (c.usage ->> 'turns')::bigint > coalesce(l.turns, -1);
+  perform _report(p_workspace_id, v_calls);
+  insert into run_body (workspace_id, run_id, progress_percent, progress_message, progress_at)
+  select p_workspace_id, c.run_id, (c.progress ->> 'percent')::float8, c.progress ->> 'message', v_now
+    from unnest(v_calls) c where c.progress is not null
+  on conflict (workspace_id, run_id) do update set progress_percent = excluded.progress_percent,
+    progress_message = excluded.progress_message, progress_at = excluded.progress_at;
+  update lease l
+     set heartbeat_at = v_now, lease_until =
+           _longer(l.lease_until, v_now, coalesce(c.lease_seconds, l.lease_seconds), l.deadline_at)
+    from unnest(v_calls) c
+    join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id
+   where l.workspace_id = p_workspace_id and l.run_id = r.run_id and l.fence = r.fence;
+  if v_started is not null or v_events is not null then
+    perform _log(p_workspace_id, v_now, coalesce(v_started, '{}') || coalesce(v_events, '{}'));
+  end if;
+  return query select * from unnest(_refused(v_verdicts));
+  return query select c.n, null::text, null::jsonb, false, _heartbeat_json(p_workspace_id, c.run_id), 0
+                 from unnest(v_calls) c;
+end $$;
+
+-- ══ 15. Complete, fail, release ═════════════════════════════════════════════════════════════════════════════
+
+-- The answers of an operation that ends leases: refusals, repeats, and what was done now.
+create function _ended_answers(p_ws text, p_calls lease_call[], p_verdicts call_answer[], p_offers int)
+returns setof call_answer language sql as $$
+  select v.* from unnest(_refused(p_verdicts)) v
+  union all
+  select c.n, null, null, v.replayed, json_build_object('lease', l.body)::text, p_offers
+    from unnest(p_calls) c
+    join unnest(p_verdicts) v on v.n = c.n and (v.code is null or v.code = 'replay')
+    join lease_wire l on l.workspace_id = p_ws and l.run_id = c.run_id
+$$;
+
+create function complete_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_calls lease_call[] := _calls(p_calls);
+  v_passed lease_call[];
+  v_verdicts call_answer[];
+  v_events new_event[];
+  v_tasks text[];
+  v_more new_event[];
+  v_offers int := 0;
+begin
+  perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
+  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
+  v_now := lease_now();
+  v_verdicts := _verdicts(p_workspace_id, v_calls, 'complete');
+  v_passed := _passed(v_calls, v_verdicts);
+  if cardinality(v_passed) > 0 then
+    perform _report(p_workspace_id, v_passed);
+    insert into run_body (workspace_id, run_id, result)
+    select p_workspace_id, c.run_id, c.result from unnest(v_passed) c where c.result is not null
+    on conflict (workspace_id, run_id) do update set result = excluded.result;
+    with ended as (
+      update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now)
+        from unnest(v_passed) c where r.workspace_id = p_workspace_id and r.run_id = c.run_id
+      returning r.run_id, r.task_id, r.fence, c.result, c.cause
+    ), freed as (
+      update lease l set ended_at = v_now, ended_how = 'complete'
+        from ended e
+       where l.workspace_id = p_workspace_id and l.run_id = e.run_id and l.fence = e.fence
+      returning l.run_id, l.token_hash
+    ), forgotten as (
+      update task_body b set checkpoint = null from ended e
+       where b.workspace_id = p_workspace_id and b.task_id = e.task_id and b.checkpoint is not null
+    )
+    select array_agg(_event(e.cause, 'task.run_completed', e.task_id, e.run_id, jsonb_build_object(
+             'result', e.result, 'usage', _usage(p_workspace_id, array[e.run_id]),
+             'claim_token_hash', 'sha256:' || encode(f.token_hash, 'hex'), 'review_id', null))
+             order by e.run_id),
+           array_agg(e.task_id order by e.run_id)
+      into v_events, v_tasks from ended e join freed f using (run_id);
+    select x.events, x.offers into v_more, v_offers
+      from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
+                   'task.run_completed') x;
+    perform _log(p_workspace_id, v_now, v_events || v_more);
+  end if;
+  return query select * from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers);
+end $$;
+
+-- A run about to fail: told by its holder, or by the sweep at its deadline (`how`).
+create type failure as (
+  run_id text, error text, failure_kind text, retryable boolean, retry_after_seconds int, metadata json,
+  how text, cause cause);
+
+-- Fails runs (tasks and runs are locked) and queues the next attempt of each that has one left.
+create function _fail(p_ws text, p_now timestamptz, p_failures failure[], out tasks text[], out events new_event[])
+language plpgsql as $$
+declare
+  v_next new_run[];
+  v_enqueued new_event[];
+begin
+  -- The back-off counts the automatic retries in the chain.
+  select array_agg(row(r.task_id, r.run_id, r.network_channel, b.metadata, null,
+           greatest(t.available_at, p_now + coalesce(make_interval(secs => f.retry_after_seconds),
+             _back_off(t.retry_strategy, t.retry_base_seconds, t.retry_max_seconds, r.retries + 1))),
+           'retry', true, _new_id('run'), f.cause)::new_run order by r.run_id)
+    into v_next
+    from unnest(p_failures) f
+    join run r on r.workspace_id = p_ws and r.run_id = f.run_id
+    join task t on t.workspace_id = p_ws and t.task_id = r.task_id
+    left join run_body b on b.workspace_id = p_ws and b.run_id = r.run_id
+   where f.retryable and t.attempts_used < t.max_attempts and not t.canceled and r.chain < 100;
+
+  insert into run_body (workspace_id, run_id, error)
+  select p_ws, f.run_id, f.error from unnest(p_failures) f
+  on conflict (workspace_id, run_id) do update set error = excluded.error;
+  with ended as (
+    update run r set status = 'failed', ended_at = p_now, failure_kind = f.failure_kind,
+                     retryable = f.retryable
+      from unnest(p_failures) f where r.workspace_id = p_ws and r.run_id = f.run_id
+    returning r.run_id, r.task_id, r.fence, f.error, f.failure_kind, f.retryable, f.metadata, f.how, f.cause
+  ), freed as (
+    update lease l set ended_at = p_now, ended_how = e.how
+      from ended e where l.workspace_id = p_ws and l.run_id = e.run_id and l.fence = e.fence
+    returning l.run_id, l.token_hash
+  )
+  select array_agg(e.task_id order by e.run_id),
+         array_agg(_event(e.cause, 'task.run_failed', e.task_id, e.run_id, jsonb_build_object(
+           'error', e.error, 'failure_kind', e.failure_kind, 'retryable', e.retryable,
+           'metadata', e.metadata, 'usage', _usage(p_ws, array[e.run_id]),
+           'claim_token_hash', 'sha256:' || encode(x.token_hash, 'hex'), 'next_run_id', n.run_id,
+           'next_available_at', _utc(n.available_at), 'review_id', null)) order by e.run_id)
+    into tasks, events
+    from ended e join freed x using (run_id)
+    left join unnest(v_next) n on n.previous_run_id = e.run_id;
+  if v_next is not null then
+    v_enqueued := _add_runs(p_ws, p_now, v_next);
+    events := events || v_enqueued;
+  end if;
+end $$;
+
+create function fail_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_calls lease_call[] := _calls(p_calls);
+  v_passed lease_call[];
+  v_verdicts call_answer[];
+  v_failed record;
+  v_more new_event[];
+  v_offers int := 0;
+begin
+  perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
+  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
+  v_now := lease_now();
+  v_verdicts := _verdicts(p_workspace_id, v_calls, 'fail');
+  v_passed := _passed(v_calls, v_verdicts);
+  if cardinality(v_passed) > 0 then
+    perform _report(p_workspace_id, v_passed);
+    v_failed := _fail(p_workspace_id, v_now, array(
+      select row(c.run_id, c.error, c.failure_kind, c.retryable, c.retry_after_seconds, c.metadata, 'fail',
+                 c.cause)::failure from unnest(v_passed) c));
+    select x.events, x.offers into v_more, v_offers
+      from _settle(p_workspace_id, v_failed.tasks, v_now, array(select c.cause from unnest(v_passed) c),
+                   'task.run_failed') x;
+    perform _log(p_workspace_id, v_now, v_failed.events || v_more);
+  end if;
+  return query
+    select v.n, v.code, v.evidence, v.replayed, case when v.body is not null then _merge(v.body::json,
+             json_build_object('next_run', (select w.body from run_wire w
+               where w.workspace_id = p_workspace_id and w.run_id = (select x.run_id from run x
+                  join unnest(v_calls) c on c.n = v.n and x.previous_run_id = c.run_id
+                  join run f on f.workspace_id = p_workspace_id and f.run_id = c.run_id
+                 where x.workspace_id = p_workspace_id and x.task_id = f.task_id))))::text end, v.offers
+      from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers) v;
+end $$;
+
+-- Gives runs back: queued again at once, no attempt burned. p_undo takes back a claim whose caller had gone
+-- before the answer: the run returns to its old place.
+create function release_runs(p_workspace_id text, p_calls jsonb, p_undo boolean) returns setof call_answer
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_calls lease_call[] := _calls(p_calls);
+  v_passed lease_call[];
+  v_verdicts call_answer[];
+  v_events new_event[];
+  v_tasks text[];
+  v_more new_event[];
+  v_offers int := 0;
+begin
+  perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
+  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
+  v_now := lease_now();
+  v_verdicts := _verdicts(p_workspace_id, v_calls, 'release');
+  v_passed := _passed(v_calls, v_verdicts);
+  if cardinality(v_passed) > 0 then
+    perform _report(p_workspace_id, v_passed);
+    update task_body b set note = c.note
+      from unnest(v_passed) c join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id
+     where b.workspace_id = p_workspace_id and b.task_id = r.task_id and c.note is not null;
+    insert into run_body (workspace_id, run_id, note)
+    select p_workspace_id, c.run_id, c.note from unnest(v_passed) c where c.note is not null
+    on conflict (workspace_id, run_id) do update set note = excluded.note;
+    with released as (
+      update run r set status = 'queued', started_at = null,
+             queued_at = case when p_undo then r.queued_at else v_now end,
+             available_at = case when p_undo then r.available_at else greatest(t.available_at,
+               v_now + make_interval(secs => coalesce(c.delay_seconds, 0))) end
+        from unnest(v_passed) c, run was, task t
+       where r.workspace_id = p_workspace_id and r.run_id = c.run_id
+         and was.workspace_id = p_workspace_id and was.run_id = c.run_id
+         and t.workspace_id = p_workspace_id and t.task_id = was.task_id
+      returning r.run_id, r.task_id, r.fence, r.available_at, was.status as previous_status, c.reason, c.note,
+                c.cause
+    ), freed as (
+      update lease l set ended_at = v_now, ended_reason = e.reason,
+                         ended_how = case when p_undo then 'client_gone' else 'release' end
+        from released e
+       where l.workspace_id = p_workspace_id and l.run_id = e.run_id and l.fence = e.fence
+      returning l.run_id, l.session_id
+    )
+    select array_agg(_event(e.cause, 'task.run_released', e.task_id, e.run_id, jsonb_build_object(
+             'manual', false, 'reason', e.reason, 'note', e.note, 'previous_status', e.previous_status,
+             'session_id', f.session_id, 'available_at', _utc(e.available_at))) order by e.run_id),
+           array_agg(e.task_id order by e.run_id)
+      into v_events, v_tasks from released e join freed f using (run_id);
+    select x.events, x.offers into v_more, v_offers
+      from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
+                   'task.run_released') x;
+    perform _log(p_workspace_id, v_now, v_events || v_more);
+  end if;
+  return query select * from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers);
+end $$;
+
+-- ══ 16. The sweep ═══════════════════════════════════════════════════════════════════════════════════════════
+
+-- The runs whose lease lapsed, by workspace, oldest first; leases that were renewed meanwhile are looked at
+-- again when they end. The time between sweeps is real time: a gap over 30 s was an outage, in which nobody
+-- could heartbeat, so what lapsed in it is renewed and nothing is returned.
+create function sweep_leases(p_limit int) returns table (workspace_id text, runs text[]) language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_gap interval;
+begin
+  insert into beat values ('sweep', clock_timestamp()) on conflict (name) do nothing;
+  select clock_timestamp() - b.at into v_gap from beat b where b.name = 'sweep' for update;
+  v_now := lease_now();
+  update beat b set at = clock_timestamp() where b.name = 'sweep';
+  if v_gap > interval '30 seconds' then
+    update lease l set lease_until = _longer(v_now, v_now, l.lease_seconds, l.deadline_at),
+                       check_at = _longer(v_now, v_now, l.lease_seconds, l.deadline_at)
+     where l.ended_at is null and l.check_at <= v_now and l.lease_until between v_now - v_gap and v_now;
+    return;
+  end if;
+  update lease l set check_at = l.lease_until
+    from (select x.workspace_id, x.run_id, x.fence from lease x
+           where x.ended_at is null and x.check_at <= v_now and x.lease_until > v_now
+           order by x.check_at limit p_limit for no key update skip locked) x
+   where l.workspace_id = x.workspace_id and l.run_id = x.run_id and l.fence = x.fence;
+  return query
+    select x.workspace_id::text, array_agg(x.run_id::text order by x.run_id)
+      from (select l.workspace_id, l.run_id from lease l
+             where l.ended_at is null and l.check_at <= v_now and l.lease_until <= v_now
+             order by l.check_at limit p_limit) x
+     group by x.workspace_id;
+end $$;
+
+-- Puts a run that could not be expired aside for a minute, so that it does not hold up the others.
+create function set_aside(p_workspace_id text, p_run_id text) returns void language sql as $$
+  update lease l set check_at = lease_now() + interval '1 minute'
+   where l.workspace_id = p_workspace_id and l.run_id = p_run_id and l.ended_at is null
+$$;
+
+-- Ends the lapsed leases among these runs, judged again under their locks; tasks that are busy are left for the
+-- next pass. A run past its deadline fails; the others wait their back-off in the queue, or stop in
+-- needs_attention when they lapsed too often without a new checkpoint. Returns how many ended, how many stopped.
+create function expire_runs(p_workspace_id text, p_runs text[], out expired int, out quarantined int, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := row('daemon', 'expiry', 'daemon', 'daemon.expiry', null, null, null)::cause;
+  v_tasks text[];
+  v_lapsed text[];
+  v_late text[];
+  v_failed record;
+  v_events new_event[] := '{}';
+  v_stopped new_event[];
+  v_more new_event[];
+begin
+  select array_agg(x.task_id) into v_tasks from (
+    select t.task_id from task t
+     where t.workspace_id = p_workspace_id and t.task_id = any (array(select r.task_id from run r
+       where r.workspace_id = p_workspace_id and r.run_id = any (p_runs)))
+     for no key update skip locked) x;
+  perform _lock_runs(p_workspace_id, array(select r.run_id from run r
+    where r.workspace_id = p_workspace_id and r.run_id = any (p_runs) and r.task_id = any (v_tasks)));
+  v_now := lease_now();
+  select array_agg(r.run_id order by r.run_id) filter (where l.deadline_at > v_now or l.deadline_at is null),
+         array_agg(r.run_id order by r.run_id) filter (where l.deadline_at <= v_now)
+    into v_lapsed, v_late
+    from run r join lease l on l.workspace_id = p_workspace_id and l.run_id = r.run_id and l.fence = r.fence
+   where r.workspace_id = p_workspace_id and r.run_id = any (p_runs) and r.task_id = any (v_tasks)
+     and l.ended_at is null and l.lease_until <= v_now;
+  expired := coalesce(cardinality(v_lapsed), 0) + coalesce(cardinality(v_late), 0);
+  quarantined := 0;
+  offers := 0;
+  if expired = 0 then
+    return;
+  end if;
+  v_tasks := '{}';
+
+  if v_late is not null then
+    v_failed := _fail(p_workspace_id, v_now, array(
+      select row(x, 'the deadline of the run has passed', 'deadline_exceeded', true, null, null, 'deadline',
+                 v_cause)::failure from unnest(v_late) x));
+    v_events := v_failed.events;
+    v_tasks := v_failed.tasks;
+  end if;
+  if v_lapsed is not null then
+    select v_tasks || array_agg(r.task_id) into v_tasks from run r
+     where r.workspace_id = p_workspace_id and r.run_id = any (v_lapsed);
+    v_events := v_events || _lapse(p_workspace_id, v_now, v_cause, v_lapsed);
+    select count(*) into quarantined from unnest(v_events) e
+     where e.event_type = 'task.run_needs_attention';
+  end if;
+  select x.events, x.offers into v_more, offers
+    from _settle(p_workspace_id, v_tasks, v_now, array[v_cause], 'task.run_lease_expired') x;
+  perform _log(p_workspace_id, v_now, v_events || v_more);
+end $$;
+
+-- Takes lapsed leases from their runs: queued again after a back-off, or needs_attention.
+create function _lapse(p_ws text, p_now timestamptz, p_cause cause, p_runs text[]) returns new_event[]
+language plpgsql as $$
+declare
+  v_expired new_event[];
+  v_stopped new_event[];
+begin
+  with lapsed as (
+    update run r
+       set lease_expiries = r.lease_expiries + 1, lapses = r.lapses + 1,
+           status = case when r.lapses + 1 >= t.max_lease_expiries then 'needs_attention' else 'queued' end,
+           started_at = case when r.lapses + 1 >= t.max_lease_expiries then r.started_at end,
+           queued_at = case when r.lapses + 1 >= t.max_lease_expiries then r.queued_at else p_now end,
+           available_at = case when r.lapses + 1 >= t.max_lease_expiries then r.available_at
+             else greatest(t.available_at, p_now + _back_off(t.retry_strategy, t.retry_base_seconds,
+                                                             t.retry_max_seconds, r.lease_expiries + 1)) end
+      from task t, run was
+     where r.workspace_id = p_ws and r.run_id = any (p_runs)
+       and t.workspace_id = p_ws and t.task_id = r.task_id
+       and was.workspace_id = p_ws and was.run_id = r.run_id
+    returning r.*, was.status as previous_status
+  ), freed as (
+    update lease l set ended_at = p_now, ended_how = 'expiry'
+      from lapsed x where l.workspace_id = p_ws and l.run_id = x.run_id and l.fence = x.fence
+    returning l.run_id, l.session_id, l.lease_until
+  ), told as (
+    insert into run_body (workspace_id, run_id, error)
+    select p_ws, x.run_id, 'the lease expired ' || x.lapses || ' times without a new checkpoint'
+      from lapsed x where x.status = 'needs_attention'
+    on conflict (workspace_id, run_id) do update set error = excluded.error
+    returning run_id, error
+  )
+  select array_agg(_event(p_cause, 'task.run_lease_expired', x.task_id, x.run_id, jsonb_build_object(
+           'previous_status', x.previous_status, 'session_id', f.session_id,
+           'lease_until', _utc(f.lease_until), 'lease_expiries', x.lease_expiries,
+           'available_at', case when x.status = 'queued' then _utc(x.available_at) end)) order by x.run_id),
+         array_agg(_event(p_cause, 'task.run_needs_attention', x.task_id, x.run_id, jsonb_build_object(
+           'previous_status', x.previous_status, 'lease_expiries', x.lease_expiries,
+           'diagnostic', jsonb_build_object('code', 'task_run_needs_attention', 'message', b.error)))
+           order by x.run_id) filter (where b.run_id is not null)
+    into v_expired, v_stopped
+    from lapsed x join freed f using (run_id) left join told b using (run_id);
+  return v_expired || coalesce(v_stopped, '{}');
+end $$;
+
+-- ══ 17. Keys and workspaces ═════════════════════════════════════════════════════════════════════════════════
+
+-- A key as everybody may see it.
+create function _key(p_key api_key) returns json language sql stable as $$
+  select json_build_object('id', p_key.key_id, 'name', p_key.name, 'role', p_key.role,
+    'workspace_id', p_key.workspace_id, 'agent_name', p_key.agent_name, 'actor_kind', p_key.actor_kind,
+    'prefix', p_key.prefix, 'created_by', _actor(p_key.created_by_kind, p_key.created_by_ref),
+    'created_at', _utc(p_key.created_at), 'expires_at', _utc(p_key.expires_at),
+    'last_used_at', _utc(p_key.last_used_at), 'revoked_at', _utc(p_key.revoked_at),
+    'rotated_to', p_key.rotated_to)
+$$;
+
+-- Every setting of a workspace, its own or the default.
+create function _settings(p_own jsonb) returns jsonb language sql immutable as $$
+  select d || p_own || jsonb_build_object('head_start_seconds',
+           d -> 'head_start_seconds' || coalesce(p_own -> 'head_start_seconds', '{}'))
+    from (select jsonb_build_object(
+      'head_start_seconds', jsonb_build_object('low', 0, 'medium', 600, 'high', 3600, 'urgent', 86400),
+      'default_lease_seconds', 300, 'event_retention_days', 90, 'delivery_retention_days', 30,
+      'task_retention_days', 0, 'starvation_seconds', 120, 'backlog_threshold_seconds', 600,
+      'stale_after_seconds', 120, 'stranded_seconds', 300, 'require_claim_token', false,
+      'max_open_tasks', 1000000, 'max_waiting_claims', 2000, 'max_streams', 1000) d) defaults
+$$;
+
+-- A workspace with every setting, its own or the default.
+create function _workspace(p_workspace workspace) returns json language sql stable as $$
+  select json_build_object('id', p_workspace.workspace_id, 'name', p_workspace.name,
+    'display_name', coalesce(p_workspace.display_name, p_workspace.name),
+    'settings', _settings(p_workspace.settings), 'created_at', _utc(p_workspace.created_at),
+    'updated_at', _utc(p_workspace.updated_at), 'version', p_workspace.version)
+$$;
+
+-- The settings that differ from the defaults; head starts may not fall with rising priority.
+create function _own_settings(p_settings jsonb) returns jsonb language plpgsql as $$
+declare
+  v_all jsonb := _settings(p_settings);
+  v_head jsonb := v_all -> 'head_start_seconds';
+begin
+  if (v_head ->> 'low')::int > (v_head ->> 'medium')::int
+     or (v_head ->> 'medium')::int > (v_head ->> 'high')::int
+     or (v_head ->> 'high')::int > (v_head ->> 'urgent')::int then
+    perform _refuse('validation_failed', jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
+      'field', 'settings.head_start_seconds', 'rule', 'order',
+      'message', 'must not fall with rising priority'))));
+  end if;
+  return (select coalesce(jsonb_object_agg(own.key, own.value), '{}') from jsonb_each(v_all) own
+           where own.value <> _settings('{}') -> own.key);
+end $$;
+
+-- A key's events stand in its workspace's log; those of a key for all workspaces in that of `default`.
+create function _log_key(p_key api_key, p_type text, p_cause jsonb) returns void language sql as $$
+  select log_events(w.workspace_id, jsonb_build_array(p_cause || jsonb_build_object('type', p_type,
+           'payload', jsonb_build_object('key_id', p_key.key_id, 'name', p_key.name, 'role', p_key.role))))
+    from workspace w
+   where w.workspace_id = p_key.workspace_id or (p_key.workspace_id is null and w.name = 'default')
+$$;
+
+create function create_workspace(
+  p_workspace_id text, p_cause jsonb, p_key text, p_hash text, p_workspace jsonb,
+  out body text, out version int, out replayed boolean)
+language plpgsql as $$
+declare
+  v_kept idempotency_key := _take_key(p_workspace_id, _cause(p_cause), p_key, p_hash);
+  v_made workspace;
+begin
+  replayed := v_kept.key is not null;
+  if replayed then
+    select * into v_made from workspace w where w.workspace_id = v_kept.ids ->> 'workspace_id';
+  else
+    insert into workspace (workspace_id, name, display_name, settings)
+    select p_workspace ->> 'id', p_workspace ->> 'name', p_workspace ->> 'display_name',
+           _own_settings(coalesce(p_workspace -> 'settings', '{}'))
+    on conflict (name) do nothing returning * into v_made;
+    if v_made.workspace_id is null then
+      perform _refuse('workspace_exists', jsonb_build_object('name', p_workspace -> 'name'));
+    end if;
+    insert into workspace_lock (workspace_id, name)
+    select v_made.workspace_id, unnest(array['log', 'edge', 'lane']);
+    perform _keep_key(p_workspace_id, _cause(p_cause), p_key, p_hash, 201,
+                      jsonb_build_object('workspace_id', v_made.workspace_id));
+  end if;
+  body := json_build_object('workspace', _workspace(v_made))::text;
+  version := v_made.version;
+end $$;
+
+-- Writes what is given and differs; nothing that differs is no new version and no event.
+create function patch_workspace(
+  p_workspace_id text, p_cause jsonb, p_version int, p_changes jsonb, out body text, out version int)
+language plpgsql as $$
+declare
+  v_old workspace;
+  v_new workspace;
+  v_changed text[];
+begin
+  select * into v_old from workspace w where w.workspace_id = p_workspace_id for update;
+  if p_version is not null and p_version <> v_old.version then
+    perform _refuse('version_mismatch', jsonb_build_object('version', v_old.version));
+  end if;
+  v_new := v_old;
+  v_new.display_name := coalesce(p_changes ->> 'display_name', v_old.display_name);
+  if p_changes ? 'settings' then
+    v_new.settings := _own_settings(v_old.settings || (p_changes -> 'settings')
+      || jsonb_build_object('head_start_seconds', coalesce(v_old.settings -> 'head_start_seconds', '{}')
+           || coalesce(p_changes -> 'settings' -> 'head_start_seconds', '{}')));
+  end if;
+  v_changed := array_remove(array[
+    case when v_new.display_name is distinct from v_old.display_name then 'display_name' end,
+    case when v_new.settings <> v_old.settings then 'settings' end], null);
+  if cardinality(v_changed) > 0 then
+    update workspace w set display_name = v_new.display_name, settings = v_new.settings,
+           version = w.version + 1, updated_at = lease_now()
+     where w.workspace_id = p_workspace_id returning * into v_new;
+    perform log_events(p_workspace_id, jsonb_build_array(p_cause || jsonb_build_object('type',
+      'workspace.updated', 'payload', jsonb_build_object('changed_fields', v_changed))));
+  end if;
+  body := json_build_object('workspace', _workspace(v_new))::text;
+  version := v_new.version;
+end $$;
+
+create function create_key(
+  p_workspace_id text, p_cause jsonb, p_key text, p_hash text, p_new jsonb, out body text, out replayed boolean)
+language plpgsql as $$
+declare
+  v_kept idempotency_key := _take_key(p_workspace_id, _cause(p_cause), p_key, p_hash);
+  v_made api_key;
+begin
+  replayed := v_kept.key is not null;
+  if replayed then
+    select * into v_made from api_key k where k.key_id = v_kept.ids ->> 'key_id';
+  else
+    v_made := _insert_key(p_new, p_cause);
+    perform _keep_key(p_workspace_id, _cause(p_cause), p_key, p_hash, 201,
+                      jsonb_build_object('key_id', v_made.key_id));
+    perform _log_key(v_made, 'key.created', p_cause);
+  end if;
+  body := _key(v_made)::text;
+end $$;
+
+create function _insert_key(p_new jsonb, p_cause jsonb) returns api_key language plpgsql as $$
+declare
+  v_made api_key;
+begin
+  insert into api_key (key_id, workspace_id, name, role, agent_name, actor_kind, secret_hash, prefix,
+                       created_by_kind, created_by_ref, expires_at)
+  select p_new ->> 'id', p_new ->> 'workspace_id', p_new ->> 'name', p_new ->> 'role', p_new ->> 'agent_name',
+         p_new ->> 'actor_kind', decode(p_new ->> 'secret_hash', 'hex'), p_new ->> 'prefix',
+         p_cause ->> 'actor_kind', p_cause ->> 'actor_ref', (p_new ->> 'expires_at')::timestamptz
+  on conflict do nothing returning * into v_made;
+  if v_made.key_id is null then
+    perform _refuse('key_exists', jsonb_build_object('name', p_new -> 'name'));
+  end if;
+  return v_made;
+end $$;
+
+-- A key of the caller's reach; another's is as unknown as one that never was.
+create function _lock_key(p_reach text, p_key_id text) returns api_key language plpgsql as $$
+declare
+  v_key api_key;
+begin
+  select * into v_key from api_key k
+   where k.key_id = p_key_id and (p_reach is null or k.workspace_id = p_reach) for update;
+  if v_key.key_id is null then
+    perform _refuse('key_not_found', jsonb_build_object('id', p_key_id));
+  end if;
+  return v_key;
+end $$;
+
+-- A second key like the first, which ends after the overlap.
+create function rotate_key(
+  p_workspace_id text, p_cause jsonb, p_key text, p_hash text, p_reach text, p_key_id text, p_new jsonb,
+  p_overlap_seconds int, out body text, out replayed boolean)
+language plpgsql as $$
+declare
+  v_kept idempotency_key := _take_key(p_workspace_id, _cause(p_cause), p_key, p_hash);
+  v_old api_key;
+  v_made api_key;
+begin
+  replayed := v_kept.key is not null;
+  if replayed then
+    select * into v_made from api_key k where k.key_id = v_kept.ids ->> 'key_id';
+  else
+    v_old := _lock_key(p_reach, p_key_id);
+    if v_old.revoked_at is not null or v_old.rotated_to is not null then
+      perform _refuse('key_revoked', jsonb_build_object('key_id', p_key_id));
+    end if;
+    -- The old key gives its name to the new one.
+    update api_key k set rotated_to = p_new ->> 'id', expires_at = least(k.expires_at,
+             lease_now() + make_interval(secs => p_overlap_seconds))
+     where k.key_id = p_key_id;
+    v_made := _insert_key(p_new || jsonb_strip_nulls(jsonb_build_object('workspace_id', v_old.workspace_id,
+      'name', v_old.name, 'role', v_old.role, 'agent_name', v_old.agent_name, 'actor_kind', v_old.actor_kind,
+      'expires_at', v_old.expires_at)), p_cause);
+    perform _keep_key(p_workspace_id, _cause(p_cause), p_key, p_hash, 201,
+                      jsonb_build_object('key_id', v_made.key_id));
+    perform _log_key(v_old, 'key.rotated', p_cause);
+  end if;
+  body := _key(v_made)::text;
+end $$;
+
+create function revoke_key(p_cause jsonb, p_reach text, p_key_id text) returns void language plpgsql as $$
+declare
+  v_key api_key;
+begin
+  -- All admin keys are locked, so that two that are revoked at once cannot both be the last but one.
+  perform 1 from api_key k where k.role = 'admin' and k.revoked_at is null order by k.key_id for update;
+  v_key := _lock_key(p_reach, p_key_id);
+  if v_key.revoked_at is not null then
+    return;
+  end if;
+  if v_key.role = 'admin' and v_key.workspace_id is null and not exists (
+       select from api_key k where k.role = 'admin' and k.workspace_id is null and k.key_id <> p_key_id
+          and k.revoked_at is null and k.rotated_to is null
+          and (k.expires_at is null or k.expires_at > lease_now())) then
+    perform _refuse('last_admin_key', jsonb_build_object('key_id', p_key_id));
+  end if;
+  update api_key k set revoked_at = lease_now() where k.key_id = p_key_id;
+  perform _log_key(v_key, 'key.revoked', p_cause);
+end $$;
+
+-- What a new database needs before anybody can call: the workspace `default`, an admin's and an agent's key.
+-- Answers whether this was the first start; servers that start at once do it once.
+create function first_start(p_cause jsonb, p_workspace jsonb, p_admin jsonb, p_agent jsonb) returns boolean
+language plpgsql as $$
+declare
+  v_ws text;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('first start', 1));
+  if not exists (select from workspace w where w.name = 'default') then
+    perform create_workspace(null, p_cause, null, null, p_workspace);
+  end if;
+  if exists (select from api_key) then
+    return false;
+  end if;
+  select w.workspace_id into v_ws from workspace w where w.name = 'default';
+  perform create_key(v_ws, p_cause, null, null, p_admin);
+  perform create_key(v_ws, p_cause, null, null, p_agent || jsonb_build_object('workspace_id', v_ws));
+  return true;
+end $$;
+
+-- ══ 18. Planner settings ════════════════════════════════════════════════════════════════════════════════════
+-- Every transition runs on cached generic plans: array parameters would be planned anew at each call, and a
+-- queue's statistics are never those of the moment. Each statement above goes through a key, so hash and merge
+-- joins and sequential scans are only ever the wrong guess of an empty table. The settings stand in the
+-- functions, not in sessions, and hold in what they call.
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid from pg_proc p
+     where p.pronamespace = current_schema()::regnamespace and p.prolang = (
+       select oid from pg_language where lanname = 'plpgsql') and p.proname not like '\_%'
+  loop
+    execute format('alter function %s set jit = off', v_function);
+    execute format('alter function %s set plan_cache_mode = force_generic_plan', v_function);
+    execute format('alter function %s set enable_seqscan = off', v_function);
+    execute format('alter function %s set enable_hashjoin = off', v_function);
+    execute format('alter function %s set enable_mergejoin = off', v_function);
+  end loop;
+end $$;

@@ -1,0 +1,1 @@
+"""HTTP: the table of routes, the one decoder, the handlers."""

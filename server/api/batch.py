@@ -1,0 +1,139 @@
+"""Micro-batching: while one batch of a kind is at the database, later calls queue and leave together."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from server.db.pool import ConnectionLost
+from server.errors import Problem
+from server.store.leases import CallAnswer
+from server.telemetry import BatchServed, occur
+
+
+class Call(Protocol):
+    """A queued call: `one` names what it is about, for a batch never holds that twice."""
+
+    @property
+    def one(self) -> str: ...
+
+
+C = TypeVar("C", bound=Call)
+A = TypeVar("A")
+Serve = Callable[[str, Sequence[C]], Awaitable[Sequence[A]]]
+
+
+class Waiting(NamedTuple, Generic[C, A]):
+    """A call, and who waits for its answer."""
+
+    call: C
+    answer: "asyncio.Future[A]"
+
+
+class Batcher(Generic[C, A]):
+    """One kind of call. Batches are of one workspace; workspaces are served in turn."""
+
+    def __init__(
+        self, operation: str, serve: Serve[C, A], limit: int, repeatable: Callable[[C], bool]
+    ) -> None:
+        self._operation = operation
+        self._serve = serve
+        self._limit = limit
+        self._repeatable = repeatable
+        self._queues: OrderedDict[str, list[Waiting[C, A]]] = OrderedDict()
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, workspace_id: str, call: C) -> A:
+        """The answer to this call alone; raises its Problem."""
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(workspace_id, []).append(Waiting(call, answer))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await answer
+
+    async def idle(self) -> None:
+        """Returns when nothing is under way."""
+        if self._running is not None:
+            await self._running
+
+    async def _run(self) -> None:
+        try:
+            while self._queues:
+                workspace_id, queue = self._queues.popitem(last=False)
+                batch, left = self._take(queue)
+                if left:
+                    self._queues[workspace_id] = left
+                if batch:
+                    await self._answer(workspace_id, batch)
+        finally:
+            self._running = None
+
+    def _take(
+        self, queue: list[Waiting[C, A]]
+    ) -> tuple[list[Waiting[C, A]], list[Waiting[C, A]]]:
+        """The next batch, and what stays; callers that have gone are dropped."""
+        batch: dict[str, Waiting[C, A]] = {}
+        left = []
+        for waiting in queue:
+            if waiting.answer.done():
+                continue
+            if len(batch) < self._limit and waiting.call.one not in batch:
+                batch[waiting.call.one] = waiting
+            else:
+                left.append(waiting)
+        return list(batch.values()), left
+
+    async def _answer(self, workspace_id: str, batch: list[Waiting[C, A]]) -> None:
+        began = time.perf_counter()
+        try:
+            answers = await self._serve(workspace_id, [waiting.call for waiting in batch])
+        except ConnectionLost:
+            # The commit is unknown: what may be repeated is, once; the rest is told so.
+            await self._one_by_one(workspace_id, batch, lost=True)
+        except Problem as problem:
+            # Rolled back: whose fault it is shows when each goes alone; a lock held by a long
+            # transaction is nobody's, and would only hold up the others again.
+            if len(batch) > 1 and problem.code != "database_unavailable":
+                await self._one_by_one(workspace_id, batch, lost=False)
+            else:
+                for waiting in batch:
+                    _refuse(waiting, problem)
+        else:
+            for waiting, answer in zip(batch, answers, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+        finally:
+            # Only a fault of our own leaves somebody without an answer.
+            for waiting in batch:
+                _refuse(waiting, Problem("internal_error"))
+        seconds = time.perf_counter() - began
+        occur(BatchServed, count=len(batch), value=seconds, operation=self._operation)
+
+    async def _one_by_one(
+        self, workspace_id: str, batch: list[Waiting[C, A]], lost: bool
+    ) -> None:
+        for waiting in batch:
+            if lost and not self._repeatable(waiting.call):
+                _refuse(waiting, Problem("database_unavailable", retry_after_seconds=1))
+                continue
+            try:
+                [answer] = await self._serve(workspace_id, [waiting.call])
+            except Problem as problem:
+                _refuse(waiting, problem)
+            else:
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+
+
+def _refuse(waiting: Waiting[Any, Any], problem: Problem) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(problem)
+
+
+def refusal(answer: CallAnswer) -> Problem:
+    """The problem of a refused call."""
+    evidence = msgspec.json.decode(answer.evidence or "{}")
+    return Problem(answer.code or "internal_error", **evidence)

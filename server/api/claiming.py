@@ -1,0 +1,281 @@
+"""Claiming: which lanes a caller may take from, the batch of claims, and claims that wait."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from server.api.batch import Batcher, refusal
+from server.api.context import Caller
+from server.db.pool import Database
+from server.errors import Problem
+from server.rules.lanes import Claimer, Demands, eligible, read_demands
+from server.store.lanes import list_lanes
+from server.store.leases import Asked, CallAnswer, claim_runs, release_runs
+from server.telemetry import ClaimServed, ClaimWaited, occur
+
+COORDINATION: Final = "coord-"
+LANES_CHANGED: Final = "lanes_changed"
+CLAIMERS_CACHED: Final = 20_000
+RETRY_AFTER_LONGEST_SECONDS: Final = 30
+Key = tuple[bytes, bytes, bytes, bytes]
+
+
+class Wish(NamedTuple):
+    """One claim: for whom, what it may take, how much and for how long."""
+
+    claimer: Claimer
+    priority_min: int
+    max_runs: int
+    lease_seconds: int | None
+    key: str | None
+    request_hash: str | None
+    cause: str
+
+    @property
+    def one(self) -> str:
+        """Two claims with one key never share a batch; others always may."""
+        return f"{self.claimer.session_id} {self.key}" if self.key else f"{id(self)}"
+
+    @property
+    def run_ref(self) -> str | None:
+        """The run that is asked for by its coordination channel."""
+        channel = self.claimer.channel
+        named = channel is not None and channel.startswith(COORDINATION)
+        return channel[len(COORDINATION) :] if named and channel else None
+
+
+class Claimed(NamedTuple):
+    """What a claim got: Claim objects as JSON, none if nothing was claimable."""
+
+    claims: list[str]
+    replayed: bool
+    server_time: str
+    refused: Problem | None = None
+
+
+class Lanes:
+    """The lanes of one workspace, and what each kind of claimer may take of them."""
+
+    def __init__(self, rows: list[tuple[int, str]]) -> None:
+        self.newest = max((lane_id for lane_id, _ in rows), default=0)
+        self._demands: list[tuple[int, Demands]] = [(n, read_demands(text)) for n, text in rows]
+        self._known: dict[Claimer, tuple[int, ...]] = {}
+
+    def of(self, claimer: Claimer) -> tuple[int, ...]:
+        """The lanes whose every demand this claimer meets."""
+        lanes = self._known.get(claimer)
+        if lanes is None:
+            if len(self._known) >= CLAIMERS_CACHED:
+                self._known.clear()
+            asked = claimer
+            if claimer.channel is not None and claimer.channel.startswith(COORDINATION):
+                asked = claimer._replace(channel=None)
+            lanes = tuple(lane for lane, demands in self._demands if eligible(demands, asked))
+            self._known[claimer] = lanes
+        return lanes
+
+
+class Waiter:
+    """A claim that waits for a run."""
+
+    __slots__ = ("team", "woken")
+
+    def __init__(self, team: tuple[Any, ...]) -> None:
+        self.team = team
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        """Makes it look again."""
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+class Claiming:
+    """The claims of one process."""
+
+    def __init__(self, db: Database, asked: Asked, limit: int, key: Key) -> None:
+        self._db = db
+        self._asked = asked
+        self._key = key
+        self._lanes: dict[str, Lanes] = {}
+        self._waiters: dict[str, dict[Waiter, None]] = {}
+        self._empty_since: dict[str, float] = {}
+        self._batcher: Batcher[Wish, Claimed] = Batcher(
+            "claim", self._serve, limit, lambda wish: wish.key is not None
+        )
+        self.claimed: Callable[[str], None] = lambda _: None
+        self.draining = False
+
+    async def claim(
+        self, workspace_id: str, wish: Wish, wait_seconds: int, gone: "asyncio.Future[Any] | None",
+        waiting_limit: int,
+    ) -> Claimed:  # fmt: skip
+        """Claims for one caller, waiting for a first run if asked; gone is done when it has left."""
+        began = time.monotonic()
+        if not wait_seconds:
+            return self._told(workspace_id, await self._batcher.submit(workspace_id, wish))
+        waiters = self._waiters.setdefault(workspace_id, {})
+        if len(waiters) >= waiting_limit:
+            raise Problem("rate_limited", limit=waiting_limit, retry_after_seconds=1)
+        # Registered before it looks: what comes meanwhile wakes it.
+        waiter = Waiter((wish.priority_min, wish.claimer))
+        waiters[waiter] = None
+        try:
+            while True:
+                got = await self._batcher.submit(workspace_id, wish)
+                left = began + wait_seconds - time.monotonic()
+                if got.claims or got.refused or left <= 0 or self.draining or (gone and gone.done()):
+                    break
+                await self._sleep(waiter, left, gone)
+        finally:
+            del waiters[waiter]
+        if got.claims:
+            # Perhaps there is more where this came from.
+            self._wake(workspace_id, 1, waiter.team)
+            if gone is not None and gone.done() and wish.key is None:
+                await self._undo(workspace_id, wish, got)
+        occur(ClaimWaited, value=time.monotonic() - began)
+        return self._told(workspace_id, got)
+
+    def offered(self, workspace_id: str, offers: int) -> None:
+        """Runs came into the queue: as many waiters of each kind look, longest waiting first."""
+        self._wake(workspace_id, offers, None)
+
+    def poll(self) -> None:
+        """Lets one waiter of each kind look, in case a hint was lost."""
+        for workspace_id in list(self._waiters):
+            self._wake(workspace_id, 1, None)
+
+    def drain(self) -> None:
+        """Ends all waits now."""
+        self.draining = True
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.wake()
+
+    async def idle(self) -> None:
+        """Returns when no batch is under way."""
+        await self._batcher.idle()
+
+    def retry_after(self, workspace_id: str) -> int:
+        """When to ask again: the later, the longer the queue has been empty."""
+        empty = time.monotonic() - self._empty_since.get(workspace_id, time.monotonic())
+        return random.randint(1, max(1, min(RETRY_AFTER_LONGEST_SECONDS, round(empty))))
+
+    async def _sleep(
+        self, waiter: Waiter, seconds: float, gone: "asyncio.Future[Any] | None"
+    ) -> None:
+        ends = {waiter.woken} if gone is None else {waiter.woken, gone}
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if waiter.woken.done():
+            waiter.woken = asyncio.get_running_loop().create_future()
+
+    def _wake(self, workspace_id: str, count: int, team: tuple[Any, ...] | None) -> None:
+        woken: dict[tuple[Any, ...], int] = {}
+        for waiter in self._waiters.get(workspace_id, ()):
+            if team is not None and waiter.team != team:
+                continue
+            if not waiter.woken.done() and woken.get(waiter.team, 0) < count:
+                woken[waiter.team] = woken.get(waiter.team, 0) + 1
+                waiter.wake()
+
+    def _told(self, workspace_id: str, got: Claimed) -> Claimed:
+        if got.refused is not None:
+            raise got.refused
+        if got.claims:
+            self._empty_since.pop(workspace_id, None)
+        else:
+            self._empty_since.setdefault(workspace_id, time.monotonic())
+        result = ("replayed" if got.replayed else "claimed") if got.claims else "empty"
+        occur(ClaimServed, count=max(1, len(got.claims)), kind="run", result=result)
+        return got
+
+    async def _serve(self, workspace_id: str, wishes: Sequence[Wish]) -> list[Claimed]:
+        rows: list[CallAnswer] = []
+        while not rows or rows[0].code == LANES_CHANGED:
+            lanes = self._lanes.get(workspace_id)
+            if lanes is None or rows:
+                lanes = Lanes(await list_lanes(self._db, workspace_id))
+                self._lanes[workspace_id] = lanes
+            teams, calls = _teams(lanes, wishes)
+            outer, inner, outer_previous, inner_previous = self._key
+            rows = await claim_runs(
+                self._asked, workspace_id, teams=teams, calls=calls, newest_lane=lanes.newest,
+                outer=outer, inner=inner, outer_previous=outer_previous,
+                inner_previous=inner_previous,
+            )  # fmt: skip
+            if not rows:
+                break
+        if any(row.code is None and not row.replayed for row in rows):
+            self.claimed(workspace_id)
+        shares: dict[int, list[CallAnswer]] = {}
+        for row in rows:
+            shares.setdefault(row.n, []).append(row)
+        return [_share(shares.get(n, [])) for n in range(len(wishes))]
+
+    async def _undo(self, workspace_id: str, wish: Wish, got: Claimed) -> None:
+        calls = [
+            {
+                "n": n,
+                "run_id": lease["run_id"],
+                "session_id": wish.claimer.session_id,
+                "agent_name": wish.claimer.agent_name,
+                "token_hash": lease["claim_token_hash"].removeprefix("sha256:"),
+                "token_fence": lease["fence"],
+                "genuine": True,
+                "reason": "client_gone",
+                "cause": msgspec.Raw(wish.cause.encode()),
+            }
+            for n, lease in enumerate(msgspec.json.decode(claim)["lease"] for claim in got.claims)
+        ]
+        await release_runs(
+            self._db, workspace_id, msgspec.json.encode(calls).decode(), undo=True
+        )
+        self.offered(workspace_id, len(calls))
+
+
+def _teams(lanes: Lanes, wishes: Sequence[Wish]) -> tuple[str, str]:
+    """The wishes as the database takes them: those with equal reach are one team."""
+    numbers: dict[tuple[Any, ...], int] = {}
+    calls = []
+    for n, wish in enumerate(wishes):
+        reach = (lanes.of(wish.claimer), wish.priority_min, wish.run_ref)
+        calls.append(
+            {
+                "n": n,
+                "team": numbers.setdefault(reach, len(numbers)),
+                "session_id": wish.claimer.session_id,
+                "agent_name": wish.claimer.agent_name,
+                "max_runs": wish.max_runs,
+                "lease_seconds": wish.lease_seconds,
+                "key": wish.key,
+                "hash": wish.request_hash,
+                "cause": msgspec.Raw(wish.cause.encode()),
+            }
+        )
+    teams = [
+        {"team": number, "lanes": reach[0], "priority_min": reach[1], "run_ref": reach[2]}
+        for reach, number in numbers.items()
+    ]
+    return msgspec.json.encode(teams).decode(), msgspec.json.encode(calls).decode()
+
+
+def _share(rows: list[CallAnswer]) -> Claimed:
+    """What one caller got of a batch."""
+    for row in rows:
+        if row.code is not None:
+            return Claimed([], False, row.server_time, refusal(row))
+    replayed = any(row.replayed for row in rows)
+    return Claimed([row.body or "" for row in rows], replayed, rows[0].server_time if rows else "")
+
+
+def make_claimer(caller: Caller, channel: str | None, peer_id: str | None,
+                 capabilities: list[str]) -> Claimer:
+    """Who claims, and with what."""
+    return Claimer(
+        caller.agent_name or "", caller.session_id or "", channel, peer_id, frozenset(capabilities)
+    )

@@ -1,0 +1,255 @@
+"""Who makes a request: credential, workspace, agent name, session."""
+
+import asyncio
+import time
+from typing import Final, NamedTuple
+
+from server import limits
+from server.api import headers as read
+from server.api.answer import Scope
+from server.api.context import Caller
+from server.api.headers import Headers
+from server.api.query import query_pairs
+from server.api.rates import Buckets, Failures, make_room
+from server.api.route import Route
+from server.db.pool import Database
+from server.errors import Problem
+from server.rules.ids import is_id
+from server.rules.tokens import api_key_hash
+from server.store.keys import KeyRow, find_key, touch_key
+from server.store.sessions import register_session, see_session
+from server.store.workspaces import WorkspaceRow, find_workspace
+from server.telemetry import AuthFailed, occur
+
+Recalled = tuple[bytes | None, ...]
+
+DEFAULT_WORKSPACE: Final = "default"
+EVERY_WORKSPACE: Final = "*"
+
+
+class HeldKey(NamedTuple):
+    """A key, and until when this process may go on without asking for it again."""
+
+    row: KeyRow
+    until: float
+
+
+class Visit(NamedTuple):
+    """A request whose credential and workspace are known, but not yet its agent and session."""
+
+    key: HeldKey
+    workspace: WorkspaceRow
+    every: bool = False
+    # The workspace was named outside the headers, so the headers alone do not tell the caller.
+    once: bool = False
+
+
+class Session(NamedTuple):
+    """What this process knows of a session, and since when."""
+
+    agent_name: str
+    seen_at: float
+    offer: tuple[str | None, tuple[str, ...]] | None = None
+
+
+class Identity:
+    """Knows callers; what it remembers is at most 5 s old and may be forgotten at any time."""
+
+    def __init__(self, db: Database, rate_limit: float = 0) -> None:
+        self._db = db
+        self._callers: dict[Recalled, tuple[Caller, float]] = {}
+        self._keys: dict[bytes, HeldKey] = {}
+        self._finding: dict[bytes, asyncio.Future[KeyRow | None]] = {}
+        self._workspaces: dict[str, WorkspaceRow] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._failures = Failures()
+        self._buckets = Buckets(rate_limit) if rate_limit else None
+
+    def recall(self, scope: Scope, headers: Headers, agent: bool) -> Caller | None:
+        """The caller if the same headers came a moment ago, else None."""
+        held = self._callers.get(_telling(headers, agent))
+        if held is None or held[1] < time.monotonic() or b"workspace=" in scope["query_string"]:
+            return None
+        if self._buckets:
+            self._buckets.take(held[0].key_id, time.monotonic())
+        return held[0]
+
+    async def visit(self, scope: Scope, headers: Headers, route: Route) -> Visit:
+        """Checks credential, rate, role and workspace."""
+        key = await self._key(scope, headers)
+        if self._buckets:
+            self._buckets.take(key.row.key_id, time.monotonic())
+        route.admit(key.row.role)
+        return await self._visit(key, _named(scope, headers), route)
+
+    async def select(self, scope: Scope, headers: Headers, route: Route, named: str) -> Visit:
+        """The visit of a request whose body names its workspace."""
+        key = await self._key(scope, headers)
+        chosen = await self._visit(key, [named], route)
+        for other in _named(scope, headers):
+            if (await self._visit(key, [other], route)).workspace != chosen.workspace:
+                raise _differing()
+        return chosen._replace(once=True)
+
+    async def caller(self, visit: Visit, headers: Headers, agent: bool) -> Caller:
+        """Checks agent name and session, and remembers the caller."""
+        key = visit.key.row
+        agent_name = read.agent_name(headers, key.role, key.agent_name or key.name, agent)
+        session_id = read.session_id(headers, agent)
+        if session_id is not None and agent_name is not None:
+            await self._see(visit.workspace.workspace_id, session_id, agent_name)
+        kind, ref = "agent_session", session_id or agent_name or ""
+        if agent_name is None:
+            kind, ref = key.actor_kind or "human", key.name
+        caller = Caller(
+            key_id=key.key_id,
+            key_name=key.name,
+            role=key.role,
+            workspace_id=visit.workspace.workspace_id,
+            workspace_name=visit.workspace.name,
+            all_workspaces=key.workspace_id is None,
+            agent_name=agent_name,
+            session_id=session_id,
+            actor_kind=kind,
+            actor_ref=ref,
+            origin_kind=read.origin_kind(headers, agent),
+            every_workspace=visit.every,
+        )
+        if not visit.once:
+            make_room(self._callers)
+            self._callers[_telling(headers, agent)] = (caller, visit.key.until)
+        return caller
+
+    async def register(self, caller: Caller, channel: str | None, capabilities: list[str]) -> None:
+        """Makes the caller's session, or renews it with what it last asked for."""
+        session_id, agent_name = caller.session_id, caller.agent_name
+        if session_id is None or agent_name is None:
+            raise Problem("identity_required", header="X-Session-ID")
+        place = (caller.workspace_id, session_id)
+        offer = (channel, tuple(sorted(set(capabilities))))
+        known = self._sessions.get(place)
+        now = time.monotonic()
+        if known and known.offer == offer and _fresh(known, now):
+            return
+        if not await register_session(self._db, *place, agent_name, channel, [*offer[1]]):
+            raise Problem("identity_mismatch", session_id=session_id)
+        make_room(self._sessions)
+        self._sessions[place] = Session(agent_name, now, offer)
+
+    async def still_valid(self, scope: Scope, headers: Headers) -> bool:
+        """Whether the credential of an open stream still is one."""
+        try:
+            await self._key(scope, headers)
+        except Problem:
+            return False
+        return True
+
+    async def _key(self, scope: Scope, headers: Headers) -> HeldKey:
+        shown = read.credential(headers)
+        if shown is None:
+            raise Problem("authentication_required")
+        secret_hash = api_key_hash(shown)
+        held = self._keys.get(secret_hash)
+        now = time.monotonic()
+        if held is not None and now < held.until:
+            return held
+        row = await self._find(secret_hash)
+        if row is None:
+            self._keys.pop(secret_hash, None)
+            occur(AuthFailed, reason="invalid_credentials")
+            client = scope.get("client")
+            self._failures.note(client[0] if client else "", now)
+            raise Problem("invalid_credentials")
+        lasts = min(limits.KEY_CACHE_SECONDS, row.expires_in_seconds or limits.KEY_CACHE_SECONDS)
+        held = HeldKey(row, now + lasts)
+        make_room(self._keys)
+        self._keys[secret_hash] = held
+        return held
+
+    async def _find(self, secret_hash: bytes) -> KeyRow | None:
+        """Asks the database once, however many requests want to know."""
+        finding = self._finding.get(secret_hash)
+        if finding is None:
+            finding = asyncio.ensure_future(find_key(self._db, secret_hash))
+            self._finding[secret_hash] = finding
+            finding.add_done_callback(lambda _: self._finding.pop(secret_hash, None))
+            row = await asyncio.shield(finding)
+            if row is not None and row.unused_lately:
+                await touch_key(self._db, row.key_id)
+            return row
+        return await asyncio.shield(finding)
+
+    async def _visit(self, key: HeldKey, named: list[str], route: Route) -> Visit:
+        own = key.row.workspace_id
+        if own is not None:
+            workspace = WorkspaceRow(own, key.row.workspace_name or own)
+            for name in named:
+                if name not in workspace:
+                    raise Problem("workspace_not_found", id=name)
+            return Visit(key, workspace)
+        every = EVERY_WORKSPACE in named and route.every_workspace
+        chosen = {name for name in named if not (every and name == EVERY_WORKSPACE)}
+        if every and chosen:
+            raise _differing()
+        found = {await self.workspace(name) for name in chosen or {DEFAULT_WORKSPACE}}
+        if len(found) > 1:
+            raise _differing()
+        return Visit(key, found.pop(), every)
+
+    async def workspace(self, named: str) -> WorkspaceRow:
+        """The workspace with this id or name; remembered, for neither ever changes."""
+        known = self._workspaces.get(named)
+        if known is None:
+            known = await find_workspace(self._db, named) if is_id(named) else None
+            if known is None:
+                raise Problem("workspace_not_found", id=named)
+            make_room(self._workspaces)
+            self._workspaces[named] = known
+        return known
+
+    async def _see(self, workspace_id: str, session_id: str, agent_name: str) -> None:
+        place = (workspace_id, session_id)
+        known = self._sessions.get(place)
+        now = time.monotonic()
+        if known is None or not _fresh(known, now):
+            owner = await see_session(self._db, workspace_id, session_id)
+            if owner is None:
+                return
+            offer = known.offer if known else None
+            make_room(self._sessions)
+            known = self._sessions[place] = Session(owner, now, offer)
+        if known.agent_name != agent_name:
+            raise Problem("identity_mismatch", session_id=session_id)
+
+
+def _telling(headers: Headers, agent: bool) -> Recalled:
+    """All that decides who the caller is, but for what the query and the body say."""
+    get = headers.get
+    return (
+        get(b"authorization"),
+        get(b"x-session-id"),
+        get(b"x-agent-name"),
+        get(b"x-api-key"),
+        get(b"x-workspace"),
+        get(b"x-origin-kind"),
+        b"agent" if agent else None,
+    )
+
+
+def _fresh(session: Session, now: float) -> bool:
+    return now - session.seen_at < limits.SESSION_SEEN_EVERY_SECONDS
+
+
+def _named(scope: Scope, headers: Headers) -> list[str]:
+    """The workspaces that query and header name."""
+    named = []
+    if b"workspace=" in scope["query_string"]:
+        named.append(query_pairs(scope["query_string"]).get("workspace", "").strip())
+    if b"x-workspace" in headers:
+        named.append(headers[b"x-workspace"].decode("latin-1").strip())
+    return [name for name in named if name]
+
+
+def _differing() -> Problem:
+    fault = {"field": "workspace", "rule": "exclusive", "message": "two workspaces are named"}
+    return Problem("validation_failed", "Two workspaces are named.", errors=[fault])

@@ -1,0 +1,76 @@
+"""Queries into Structs."""
+
+from typing import Any, Generic, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from server.api.decode import MISSING, PLACE, trim
+from server.api.shape import Member, Shape
+from server.contract.base import Query
+from server.errors import Problem
+
+Q = TypeVar("Q", bound=Query)
+
+
+class QueryDecoder(Generic[Q]):
+    """Reads the query of a route into its Struct."""
+
+    def __init__(self, struct: type[Q]) -> None:
+        self._struct = struct
+        self._members = {member.name: member for member in Shape(struct).members}
+
+    def __call__(self, raw: bytes) -> Q:
+        values = {}
+        for name, text in query_pairs(raw).items():
+            member = self._members.get(name)
+            if member is None:
+                if name == "workspace":
+                    continue
+                raise _unknown(name)
+            value = _query_value(member, text)
+            if value is not MISSING:
+                values[name] = value
+        return self._struct(**values)
+
+
+def query_pairs(raw: bytes) -> dict[str, str]:
+    """The parameters of a query, each once."""
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise Problem("invalid_query", "The query is not UTF-8.", parameter=None) from None
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Problem("invalid_query", f"{twice} is given twice.", parameter=twice)
+    return values
+
+
+def _query_value(member: Member, text: str) -> Any:
+    if not text.strip():
+        return MISSING
+    if "\0" in text:
+        raise Problem("invalid_query", parameter=member.name)
+    value = (
+        [trim(member, part) for part in text.split(",") if part.strip()]
+        if member.many
+        else trim(member, text)
+    )
+    try:
+        return msgspec.convert(value, member.annotation, strict=False)
+    except msgspec.ValidationError as error:
+        message = f"{member.name}: {PLACE.sub('', str(error))}"
+        raise Problem("invalid_query", message, parameter=member.name) from None
+
+
+def refuse_parameters(raw: bytes) -> None:
+    """For routes without parameters of their own."""
+    for name in query_pairs(raw):
+        if name != "workspace":
+            raise _unknown(name)
+
+
+def _unknown(name: str) -> Problem:
+    return Problem("invalid_query", f"There is no parameter {name}.", parameter=name)

@@ -1,0 +1,50 @@
+"""A row of the table of routes."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from server import limits
+from server.errors import Problem
+
+Handler = Callable[..., Awaitable[Any]]
+
+LETTERS: Final = {"viewer": "V", "agent": "A", "operator": "O", "admin": "M"}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint: where it is, who may call it, and what its handler does not say."""
+
+    method: str
+    path: str
+    handler: Handler
+    action: str
+    # The letters of the roles that may call it; empty: anybody, without a credential.
+    roles: str = "VAOM"
+    ok: tuple[int, ...] = (200,)
+    # Takes an Idempotency-Key.
+    keyed: bool = False
+    # Takes X-Run-ID and X-Claim-Token.
+    guarded: bool = False
+    # An operator's action: an agent is told so.
+    operator: bool = False
+    # Admins may name the workspace `*`.
+    every_workspace: bool = False
+    # Answers a file of this kind instead of JSON.
+    media_type: str = "application/json"
+    body_limit_bytes: int = limits.BODY_LIMIT_BYTES
+    # Codes beside those that every route of its kind answers.
+    errors: tuple[str, ...] = ()
+
+    @property
+    def agent(self) -> bool:
+        """Whether the caller must be an agent's session."""
+        return self.path.startswith("/api/agent/")
+
+    def admit(self, role: str) -> None:
+        """Refuses a role that may not call this."""
+        if LETTERS[role] not in self.roles:
+            operators = self.operator and role == "agent"
+            code = "forbidden_operator_action" if operators else "forbidden"
+            raise Problem(code, role=role, action=self.action)

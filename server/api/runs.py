@@ -1,0 +1,92 @@
+"""Runs: the attempts at a task."""
+
+from server.api.context import Context, RunId, TaskId
+from server.api.paging import pages
+from server.contract.base import Encoded
+from server.contract.runs import (
+    CancelRequest,
+    ForceRetryRequest,
+    RunDetailResponse,
+    RunListQuery,
+    RunListResponse,
+    RunPairResponse,
+    RunResponse,
+)
+from server.errors import Problem
+from server.store import runs, tasks
+
+
+async def list_runs(
+    ctx: Context, task_id: TaskId, query: RunListQuery
+) -> Encoded[RunListResponse]:
+    """Lists the runs of a task, the last queued first."""
+    if not await tasks.has_task(ctx.services.db, ctx.workspace_id, task_id):
+        raise Problem("task_not_found", id=task_id)
+    after = ctx.after(query) or [None, None]
+    rows = await runs.list_runs(
+        ctx.services.db,
+        workspace_id=ctx.workspace_id,
+        task_id=task_id,
+        status=query.status,
+        session_id=query.session_id,
+        after_at=after[0],
+        after_id=after[1],
+        limit=query.limit,
+    )
+    return pages(ctx, query, "runs", rows)
+
+
+async def get_run(ctx: Context, run_id: RunId) -> Encoded[RunDetailResponse]:
+    """Shows a run with its task, its session and its totals."""
+    ttl = ctx.services.config.session_ttl_seconds
+    found = await runs.get_run(ctx.services.db, ctx.workspace_id, run_id, ttl)
+    if found is None:
+        raise Problem("run_not_found", id=run_id)
+    return Encoded(found.encode())
+
+
+async def cancel_run(ctx: Context, run_id: RunId, body: CancelRequest) -> Encoded[RunResponse]:
+    """Ends one run; its task stays, without a run."""
+    told, offers = await runs.cancel_run(
+        ctx.services.db,
+        workspace_id=ctx.workspace_id,
+        cause=ctx.cause,
+        run_id=run_id,
+        reason=body.reason,
+        metadata=body.metadata.text if body.metadata else None,
+    )
+    ctx.services.hub.changed(ctx.workspace_id, offers)
+    return Encoded(told.encode())
+
+
+async def retry_run(
+    ctx: Context, run_id: RunId, body: ForceRetryRequest
+) -> Encoded[RunPairResponse]:
+    """Tries a failed run again."""
+    return await _again(ctx, run_id, body, recover=False)
+
+
+async def recover_run(
+    ctx: Context, run_id: RunId, body: ForceRetryRequest
+) -> Encoded[RunPairResponse]:
+    """Fails a run that needs attention, and tries again."""
+    return await _again(ctx, run_id, body, recover=True)
+
+
+async def _again(
+    ctx: Context, run_id: str, body: ForceRetryRequest, recover: bool
+) -> Encoded[RunPairResponse]:
+    made = await runs.retry_run(
+        ctx.services.db,
+        workspace_id=ctx.workspace_id,
+        cause=ctx.cause,
+        run_id=run_id,
+        recover=recover,
+        reason=body.reason,
+        metadata=body.metadata.text if body.metadata else None,
+        delay_seconds=body.delay_seconds,
+        key=ctx.idempotency_key,
+        request_hash=ctx.request_hash if ctx.idempotency_key else None,
+    )
+    ctx.services.hub.changed(ctx.workspace_id, made.offers)
+    return Encoded(made.body.encode(), replayed=made.replayed)

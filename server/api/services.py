@@ -1,0 +1,33 @@
+"""What the handlers work with; built once per process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from server.api.claiming import Claiming
+from server.api.holding import Holding
+from server.api.hub import Hub
+from server.api.identity import Identity
+from server.api.settings import SettingsCache
+from server.config import Config
+from server.db.pool import Database
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts that a handler may reach."""
+
+    config: Config
+    db: Database
+    identity: Identity
+    settings: SettingsCache
+    claiming: Claiming
+    holding: Holding
+    hub: Hub
+    # Claim tokens are made with the first; the others are still known.
+    secrets: tuple[bytes, ...]
+    # The document of /openapi.json.
+    openapi: bytes = b"{}"
+    # How long ago a notification of our own came back; None before the first.
+    notify_age_seconds: Callable[[], float | None] = lambda: None
+    # Set when the process is told to end: long waits then end at once.
+    draining: bool = False

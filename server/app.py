@@ -1,0 +1,193 @@
+"""The composition root: from settings to a running server process."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.api.claiming import Claiming, Key
+from server.api.dispatch import Dispatcher
+from server.api.holding import Holding
+from server.api.hub import Hub
+from server.api.identity import Identity
+from server.api.middleware import with_cors
+from server.api.openapi import document_json
+from server.api.routes import ROUTES
+from server.api.services import Services
+from server.api.settings import SettingsCache
+from server.config import Config
+from server.db import embedded, schema
+from server.db.keyfile import read_or_make
+from server.db.pool import Database, Dedicated, open_pool
+from server.loops import cleanup, expiry, promotion
+from server.loops.every import every
+from server.rules.ids import new_id
+from server.rules.tokens import new_api_key
+from server.store.first_start import admit_admin, any_key, first_start
+from server.telemetry import BuildKnown, ServerDraining, ServerStarted, ServerStopped, occur
+
+POLL_SECONDS = 2.0
+PROBE_SECONDS = 10.0
+LISTEN_AGAIN_SECONDS = 1.0
+PROMOTE_SECONDS = 1.0
+PROMOTE_BATCH = 1000
+CLEANUP_SECONDS = 60.0
+
+
+class App:
+    """One server process as an ASGI application."""
+
+    def __init__(self, config: Config) -> None:
+        self.state = self
+        self._config = config
+        self._services: Services | None = None
+        self._serve: ASGIApp | None = None
+        self._starlette = Starlette(lifespan=self._lifespan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Requests go straight to the dispatcher; Starlette keeps the life of the process.
+        if scope["type"] == "http" and self._serve is not None:
+            await self._serve(scope, receive, send)
+        else:
+            await self._starlette(scope, receive, send)
+
+    def drain(self) -> None:
+        """Ends long waits and streams; what is under way is finished."""
+        if self._services is not None:
+            occur(ServerDraining)
+            self._services.draining = True
+            self._services.claiming.drain()
+            self._services.hub.poll()
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            services = self._services = await _services(self._config, stack)
+            self._serve = with_cors(Dispatcher(ROUTES, services), self._config.cors_origins)
+            occur(ServerStarted, url=self._config.url)
+            yield
+        occur(ServerStopped)
+
+
+def create_app(config: Config) -> App:
+    """The application for uvicorn."""
+    return App(config)
+
+
+async def _services(config: Config, stack: AsyncExitStack) -> Services:
+    conninfo = await _database(config, stack)
+    direct = config.database_direct_url or conninfo
+    prepared = direct == conninfo
+    occur(BuildKnown, value=1, version=version("worklease"), schema_version=str(schema.EXPECTED))
+    db = await stack.enter_async_context(
+        open_pool(
+            conninfo, config.pool_size, config.db_timeout_seconds,
+            config.statement_timeout_seconds, prepared,
+        )
+    )  # fmt: skip
+    await _first_start(db, config)
+
+    def connect() -> Dedicated:
+        connection = Dedicated(direct, prepared or config.database_direct_url is not None)
+        stack.push_async_callback(connection.close)
+        return connection
+
+    in_use = tuple(filter(None, (_secret(config), config.secret_previous)))
+    claiming = Claiming(db, connect(), config.batch_max, _pads(in_use))
+    hub = Hub(db, direct, claiming.offered)
+    claiming.claimed = lambda workspace_id: hub.changed(workspace_id, 0)
+    services = Services(
+        config=config,
+        db=db,
+        identity=Identity(db, config.rate_limit),
+        settings=SettingsCache(db),
+        claiming=claiming,
+        holding=Holding(connect, config.batch_max, hub.changed),
+        hub=hub,
+        secrets=in_use,
+        openapi=document_json(),
+        notify_age_seconds=hub.probe_age_seconds,
+    )
+    _start_loops(config, services, stack)
+    return services
+
+
+async def _database(config: Config, stack: AsyncExitStack) -> str:
+    """Where the database is, its schema fit for this server."""
+    conninfo = config.database_url
+    if conninfo is None:
+        server = await asyncio.to_thread(embedded.join, config.data_dir)
+        stack.push_async_callback(asyncio.to_thread, server.leave)
+        conninfo = server.conninfo
+    bring_up = schema.apply if config.migrate else schema.check
+    await asyncio.to_thread(bring_up, config.database_direct_url or conninfo)
+    return conninfo
+
+
+async def _first_start(db: Database, config: Config) -> None:
+    """Makes the first keys; they stand in files that only their owner can read."""
+    if not await any_key(db):
+        admin = config.admin_key or _key_file(config, "admin.key")
+        await first_start(db, admin, _key_file(config, "agent.key"))
+    elif config.admin_key is not None:
+        await admit_admin(db, config.admin_key)
+
+
+def _key_file(config: Config, name: str) -> str:
+    key_id = new_id("key", time.time_ns() // 1_000_000)
+    return read_or_make(config.data_dir / name, lambda: new_api_key(key_id))
+
+
+def _secret(config: Config) -> bytes:
+    if config.secret is not None:
+        return config.secret
+    return read_or_make(config.data_dir / "secret", lambda: secrets.token_urlsafe(48)).encode()
+
+
+def _pads(in_use: tuple[bytes, ...]) -> Key:
+    """The two padded forms of HMAC-SHA256's key, of the present and of the previous secret."""
+    pads = [_padded(secret, byte) for secret in (in_use[0], in_use[-1]) for byte in (0x5C, 0x36)]
+    return pads[0], pads[1], pads[2], pads[3]
+
+
+def _padded(secret: bytes, byte: int) -> bytes:
+    block = secret if len(secret) <= 64 else hashlib.sha256(secret).digest()
+    return bytes(b ^ byte for b in block.ljust(64, b"\0"))
+
+
+def _start_loops(config: Config, services: Services, stack: AsyncExitStack) -> None:
+    db, hub, claiming = services.db, services.hub, services.claiming
+
+    def start(name: str, seconds: float, run_once: Callable[[], Awaitable[Any]]) -> None:
+        task = asyncio.create_task(every(name, seconds, run_once), name=name)
+        stack.push_async_callback(_stop, task)
+
+    async def poll() -> None:
+        hub.poll()
+        claiming.poll()
+
+    start("poll", POLL_SECONDS, poll)
+    start("listen", LISTEN_AGAIN_SECONDS, hub.follow_others)
+    start("probe", PROBE_SECONDS, hub.probe)
+    if config.loops:
+        start("expiry", config.sweep_seconds, partial(
+            expiry.run_once, db, config.sweep_batch, hub.changed))
+        start("promotion", PROMOTE_SECONDS, partial(
+            promotion.run_once, db, PROMOTE_BATCH, hub.changed))
+        start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
+    stack.push_async_callback(claiming.idle)
+    stack.push_async_callback(services.holding.idle)
+
+
+async def _stop(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,245 @@
+"""The command line: serve, schema, key, openapi, doctor, clock."""
+
+import argparse
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from server.config import Config, ConfigError, unknown_variables
+
+Command = Callable[[Config, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status. What went wrong is one sentence on stderr."""
+    chosen = _parser().parse_args(arguments)
+    command: Command = chosen.command
+    # Late, so that --help needs neither PostgreSQL nor httpx.
+    from httpx import HTTPError
+
+    from server.db.binaries import EmbeddedError
+    from server.db.schema import SchemaError
+
+    try:
+        return command(Config.from_env(os.environ), chosen)
+    except (ConfigError, EmbeddedError, SchemaError, HTTPError, OSError) as wrong:
+        print(f"worklease: {wrong}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="worklease", description="Leases for agent workers.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(parent: Any, name: str, summary: str, command: Command) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = parent.add_parser(name, help=summary, description=summary)
+        added.set_defaults(command=command)
+        return added
+
+    def group(name: str, summary: str) -> Any:
+        made = commands.add_parser(name, help=summary, description=summary)
+        return made.add_subparsers(required=True, metavar="ACTION")
+
+    add(commands, "serve", "run the server, its database included", _serve)
+    schema = group("schema", "the database's schema")
+    add(schema, "apply", "make it, or bring it up to date", _schema_apply)
+    add(schema, "version", "show which version the database has", _schema_version)
+    add(schema, "restored", "run this after a restore: no old fence is valid then", _restored)
+    key = group("key", "API keys of a running server")
+    add(key, "list", "show the keys, without their secrets", _key_list)
+    create = add(key, "create", "make a key; its secret is shown once", _key_create)
+    create.add_argument("name")
+    create.add_argument("--role", default="agent", help="viewer, agent, operator or admin")
+    create.add_argument("--workspace", help="the workspace of the key; * is all")
+    create.add_argument("--agent-name", help="the agent it is for; may end in *")
+    create.add_argument("--expires-at", help="RFC 3339 time")
+    add(commands, "openapi", "print the OpenAPI document", _openapi)
+    add(commands, "doctor", "check settings, files, database and server", _doctor)
+    clock = group("clock", "the test clock; needs WORKLEASE_TEST_CLOCK")
+    advance = add(clock, "advance", "move the clock forward", _clock_advance)
+    advance.add_argument("seconds", type=float)
+    return parser
+
+
+# ── serve ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _serve(config: Config, _: argparse.Namespace) -> int:
+    from server import serve
+    from server.db import schema
+
+    serve.stop_on_terminate()
+    for name, meant in unknown_variables(os.environ):
+        hint = f", did you mean {meant}?" if meant else ""
+        print(f"worklease: {name} is no setting{hint}", file=sys.stderr)
+    with _database(config) as conninfo, serve.bind(config) as listener:
+        # Here as well as in every process, so that a fault is one sentence before anything starts.
+        (schema.apply if config.migrate else schema.check)(conninfo)
+        _greet(config, listener.getsockname()[1])
+        if config.workers == 1:
+            serve.work(config, listener)
+            return 0
+        with tempfile.TemporaryDirectory(prefix="worklease-metrics-") as directory:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+            from prometheus_client.multiprocess import mark_process_dead
+
+            return serve.supervise(config, listener, mark_process_dead)
+
+
+def _greet(config: Config, port: int) -> None:
+    shown = config.url if config.port else f"http://{config.host}:{port}"
+    print(f"Worklease serves {shown}")
+    if not config.admin_key:
+        print(f"  admin key  {config.data_dir / 'admin.key'}")
+    print(f"  agent key  {config.data_dir / 'agent.key'} (agent_sdk finds it)", flush=True)
+
+
+@contextmanager
+def _database(config: Config) -> Iterator[str]:
+    if config.database_url:
+        yield config.database_direct_url or config.database_url
+        return
+    from server.db import embedded
+
+    joined = embedded.join(config.data_dir)
+    try:
+        yield joined.conninfo
+    finally:
+        joined.leave()
+
+
+# ── schema, clock ───────────────────────────────────────────────────────────────────────────────
+
+
+def _schema_apply(config: Config, _: argparse.Namespace) -> int:
+    from server.db import schema
+
+    with _database(config) as conninfo:
+        print(f"schema version {schema.apply(conninfo).version}")
+    return 0
+
+
+def _schema_version(config: Config, _: argparse.Namespace) -> int:
+    from server.db import schema
+
+    with _database(config) as conninfo:
+        found = schema.check(conninfo)
+    print(f"schema version {found.version}, for servers from {found.compatible_from} on")
+    return 0
+
+
+def _restored(config: Config, _: argparse.Namespace) -> int:
+    from server.db import schema
+
+    with _database(config) as conninfo:
+        print(f"raised the fence of {schema.restored(conninfo)} tasks")
+    return 0
+
+
+def _clock_advance(config: Config, chosen: argparse.Namespace) -> int:
+    from server.db import schema
+
+    if not config.test_clock:
+        raise ConfigError("WORKLEASE_TEST_CLOCK: must be true to move the clock")
+    with _database(config) as conninfo:
+        print(f"the clock is {schema.move_clock(conninfo, chosen.seconds):g} s ahead")
+    return 0
+
+
+# ── key ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _key_list(config: Config, _: argparse.Namespace) -> int:
+    cursor: str | None = ""
+    while cursor is not None:
+        page = _call(config, "GET", "/api/keys", params={"cursor": cursor} if cursor else {})
+        for key in page["keys"]:
+            agent = key["agent_name"] or "-"
+            print(f"{key['id']}  {key['role']:<8}  {agent:<24}  {key['name']}")
+        cursor = page["next_cursor"]
+    return 0
+
+
+def _key_create(config: Config, chosen: argparse.Namespace) -> int:
+    wanted = {
+        "name": chosen.name, "role": chosen.role, "workspace": chosen.workspace,
+        "agent_name": chosen.agent_name, "expires_at": chosen.expires_at,
+    }  # fmt: skip
+    made = _call(config, "POST", "/api/keys", json=wanted)
+    print(made["key"]["secret"])
+    return 0
+
+
+def _call(config: Config, method: str, path: str, **request: Any) -> Any:
+    import httpx
+
+    base = os.environ.get("WORKLEASE_URL") or config.url
+    headers = {"Authorization": f"Bearer {_admin_key(config)}"}
+    answer = httpx.request(method, base.rstrip("/") + path, headers=headers, **request)
+    if answer.is_error:
+        try:
+            reason = answer.json()["error"]
+        except (ValueError, KeyError):
+            reason = f"{base} answered {answer.status_code}"
+        raise httpx.HTTPError(reason)
+    return answer.json()
+
+
+def _admin_key(config: Config) -> str:
+    given = os.environ.get("WORKLEASE_API_KEY") or config.admin_key
+    return given or (config.data_dir / "admin.key").read_text().strip()
+
+
+# ── openapi, doctor ─────────────────────────────────────────────────────────────────────────────
+
+
+def _openapi(_: Config, __: argparse.Namespace) -> int:
+    from server.api.openapi import document_yaml
+
+    sys.stdout.write(document_yaml())
+    return 0
+
+
+def _doctor(config: Config, _: argparse.Namespace) -> int:
+    import httpx
+
+    from server.db import schema
+    from server.db.binaries import EmbeddedError
+
+    faults = 0
+
+    def report(good: bool, what: str) -> None:
+        nonlocal faults
+        faults += not good
+        print(f"{'ok   ' if good else 'FAULT'}  {what}")
+
+    for name, meant in unknown_variables(os.environ):
+        report(False, f"{name} is no setting" + (f", did you mean {meant}?" if meant else ""))
+    for name in ("secret", "database.key", "admin.key", "agent.key"):
+        path = config.data_dir / name
+        if path.exists():
+            report(_private(path), f"{path} is readable by its owner only")
+    try:
+        with _database(config) as conninfo:
+            report(True, "the database answers")
+            report(True, f"its schema is version {schema.check(conninfo).version}")
+    except (EmbeddedError, schema.SchemaError) as wrong:
+        report(False, str(wrong).strip())
+    base = os.environ.get("WORKLEASE_URL") or config.url
+    try:
+        answer = httpx.get(f"{base}/readyz")
+        report(answer.is_success, f"{base}/readyz: {answer.text}")
+    except httpx.HTTPError:
+        report(False, f"no server answers at {base}")
+    return 1 if faults else 0
+
+
+def _private(path: Path) -> bool:
+    return not stat.S_IMODE(path.stat().st_mode) & 0o077

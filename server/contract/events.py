@@ -1,0 +1,104 @@
+"""An event: a row of the log."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from server.contract.base import (
+    Actor,
+    ActorKind,
+    Answer,
+    Json,
+    Origin,
+    PageQuery,
+    Query,
+    Time,
+    TimeInput,
+)
+from server.contract.references import RunSummary, TaskReference
+
+Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Event(Answer):
+    """What happened, to which task and run, by whom."""
+
+    id: str
+    task_id: str | None
+    run_id: str | None
+    event_type: str
+    actor: Actor
+    origin: Origin
+    payload: Json
+    payload_bytes: int
+    timestamp: Time
+
+
+class LogEvent(Event):
+    """An event with its place in the workspace's log."""
+
+    sequence: int
+
+
+class TimelineItem(Answer):
+    """An event with its task and run as they are now."""
+
+    sequence: int
+    event_id: str
+    task: TaskReference | None
+    run: RunSummary | None
+    event_type: str
+    actor: Actor
+    origin: Origin
+    payload: Json
+    payload_bytes: int
+    timestamp: Time
+
+
+class StreamEvent(Answer):
+    """The data of a frame of a task's stream."""
+
+    sequence: int
+    type: str
+    timeline: TimelineItem
+
+
+class TimelineResponse(Answer):
+    """A page of a task's timeline."""
+
+    timeline: list[TimelineItem]
+    next_cursor: str | None
+
+
+class EventListResponse(Answer):
+    """A page of the workspace's log."""
+
+    events: list[LogEvent]
+    next_cursor: str | None
+    latest_sequence: int
+
+
+class TimelineQuery(PageQuery):
+    """From where to read a task's timeline."""
+
+    after_sequence: Sequence = 0
+
+
+class StreamQuery(Query):
+    """From where to follow a task's stream."""
+
+    after_sequence: Sequence | None = None
+
+
+class EventListQuery(PageQuery):
+    """Which events of the log to list."""
+
+    after_sequence: Sequence | None = None
+    task_id: str | None = None
+    run_id: str | None = None
+    event_type: list[str] | None = None
+    actor_kind: ActorKind | None = None
+    actor_ref: str | None = None
+    since: TimeInput | None = None
+    until: TimeInput | None = None
+    order: Literal["asc", "desc"] = "asc"

@@ -1,0 +1,301 @@
+"""A task: what is to be done."""
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from server import limits
+from server.contract.base import (
+    BYTES,
+    Actor,
+    Answer,
+    Budget,
+    Channel,
+    FieldError,
+    FreeJson,
+    Identifier,
+    Json,
+    Metadata,
+    Origin,
+    PageQuery,
+    Patch,
+    Priority,
+    Progress,
+    Request,
+    Time,
+    TimeInput,
+    Usage,
+    WorkspaceSelector,
+)
+from server.contract.dependencies import Dependency, DependencyReference
+from server.contract.events import Event
+from server.contract.profiles import ExecutionProfileInput
+from server.contract.references import Owner, OwnerKind, RunSummary, Scope, TaskStatus
+from server.contract.runs import Run
+
+ApprovalState = Literal["not_required", "pending", "approved", "rejected"]
+ReviewPolicy = Literal["none", "on_success", "on_failure", "always"]
+OnDependencyFailure = Literal["block", "cancel", "run"]
+RetryStrategy = Literal["exponential_jitter", "linear", "fixed", "none"]
+Title = Annotated[str, Meta(min_length=1, max_length=limits.TITLE_LIMIT_CHARACTERS)]
+Label = Annotated[str, Meta(max_length=limits.IDENTIFIER_LIMIT_CHARACTERS)]
+Description = Annotated[str, Meta(max_length=limits.DESCRIPTION_LIMIT_BYTES, extra=BYTES)]
+Attempts = Annotated[int, Meta(ge=1, le=limits.ATTEMPTS_LIMIT_COUNT)]
+Expiries = Annotated[int, Meta(ge=1, le=limits.LEASE_EXPIRIES_LIMIT_COUNT)]
+Deadline = Annotated[int, Meta(ge=1, le=limits.DEADLINE_LIMIT_SECONDS)]
+Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_LIMIT_CHARACTERS)]
+Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_LIMIT_COUNT)]
+DependsOn = Annotated[list[Identifier], Meta(max_length=limits.DEPENDENCIES_PER_TASK_COUNT)]
+ChannelPatch = Annotated[
+    str, Meta(pattern=r"^(?!coord-)[a-z0-9][a-z0-9_-]{0,63}$", extra={"blank": "null"})
+]
+Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class Retry(Answer):
+    """How long a failed or expired run waits before it is tried again."""
+
+    strategy: RetryStrategy
+    base_seconds: int
+    max_seconds: int
+
+
+class TaskCommon(Answer):
+    """What both the whole task and its summary say."""
+
+    id: str
+    identifier: str | None
+    scope: Scope
+    workspace_id: str | None
+    parent_task_id: str | None
+    network_channel: str | None
+    title: str
+    priority: Priority
+    max_attempts: int
+    auto_enqueue_on_ready: bool
+    status: TaskStatus
+    approval_policy: Literal["none", "manual"]
+    approval_state: ApprovalState
+    approval_timeout_seconds: int | None
+    on_approval_timeout: Literal["wait", "reject"]
+    approval_requested_at: Time | None
+    approval_decided_at: Time | None
+    approval_decided_by: Actor | None
+    approval_reason: str | None
+    approval_expired: bool
+    draft: bool
+    owner: Owner | None
+    current_run_id: str | None
+    latest_event_seq: int
+    paused: bool
+    paused_by: str | None
+    paused_at: Time | None
+    paused_reason: str | None
+    effective_paused: bool
+    paused_by_task_id: str | None
+    created_by: Actor
+    origin: Origin
+    created_by_agent: str | None
+    created_by_run_id: str | None
+    created_at: Time
+    updated_at: Time
+    closed_at: Time | None
+    progress: Progress | None
+    usage: Usage
+    budget: Budget | None
+    fence: int
+    version: int
+    attempts_used: int
+    dependencies_waiting: int
+    ready_at: Time | None
+    available_at: Time | None
+    retry: Retry
+    on_dependency_failure: OnDependencyFailure
+    review_policy: ReviewPolicy
+    review_max_rounds: int
+    review_timeout_seconds: int
+    concurrency_key: str | None
+    concurrency_limit: int | None
+    max_lease_expiries: int
+    deadline_seconds: int | None
+    tags: list[str]
+
+
+class Task(TaskCommon):
+    """A task, whole."""
+
+    description: str | None
+    metadata: Json
+    payload: Json
+    result: Json
+    result_bytes: int | None
+    checkpoint: Json
+    note: str | None
+
+
+class TaskSummary(TaskCommon):
+    """A task without its long values, with counts and its open run."""
+
+    child_count: int
+    dependency_count: int
+    dependencies: list[DependencyReference]
+    active_run: RunSummary | None
+    last_activity_at: Time
+
+
+class TaskDetail(Answer):
+    """A task with all that surrounds it."""
+
+    summary: TaskSummary
+    task: Task
+    children: list[TaskSummary]
+    dependencies: list[Dependency]
+    dependency_references: list[DependencyReference]
+    runs: list[Run]
+    events: list[Event]
+
+
+class TaskResponse(Answer):
+    """One task."""
+
+    task: Task
+
+
+class TaskDetailResponse(Answer):
+    """One task with all that surrounds it."""
+
+    task: TaskDetail
+
+
+class TaskListResponse(Answer):
+    """A page of tasks."""
+
+    tasks: list[TaskSummary]
+    next_cursor: str | None
+
+
+class TaskRunResponse(Answer):
+    """A task and its new run."""
+
+    task: Task
+    run: Run | None
+
+
+class TaskListQuery(PageQuery):
+    """Which tasks to list."""
+
+    scope: Scope | None = None
+    status: list[TaskStatus] | None = None
+    priority: list[Priority] | None = None
+    approval_state: ApprovalState | None = None
+    owner_kind: OwnerKind | None = None
+    owner_ref: str | None = None
+    parent_task_id: str | None = None
+    network_channel: str | None = None
+    tag: list[str] | None = None
+    identifier: str | None = None
+    query: str | None = None
+    include_drafts: bool = False
+    sort: Literal["activity", "created"] = "activity"
+
+
+class OwnerInput(Request):
+    """Whose a task is to be."""
+
+    kind: OwnerKind
+    ref: Annotated[str, Meta(min_length=1, max_length=limits.OWNER_REF_LIMIT_BYTES, extra=BYTES)]
+
+
+class RetryInput(Request):
+    """How long a failed or expired run is to wait before it is tried again."""
+
+    strategy: RetryStrategy = "exponential_jitter"
+    base_seconds: Annotated[int, Meta(ge=0, le=limits.RETRY_BASE_LIMIT_SECONDS)] = 10
+    max_seconds: Annotated[int, Meta(ge=0, le=limits.RETRY_LONGEST_LIMIT_SECONDS)] = 3600
+
+    def __post_init__(self) -> None:
+        if self.base_seconds > self.max_seconds:
+            raise FieldError("base_seconds", "range", "must not be above max_seconds")
+
+
+# Fields that no route of this server takes yet are unknown; the others are known, if not settable.
+NOT_TAKEN = ("draft", "approval_", "on_approval_", "review_", "budget", "concurrency_")
+TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
+
+
+class TaskFields(Request):
+    """What every way to create a task takes; an absent field has its default."""
+
+    immutable: ClassVar[frozenset[str]] = TASK_FIELDS
+
+    identifier: Label | UnsetType = UNSET
+    scope: Scope | UnsetType = UNSET
+    network_channel: Channel | UnsetType = UNSET
+    title: Title | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    max_attempts: Attempts | UnsetType = UNSET
+    auto_enqueue_on_ready: bool | UnsetType = UNSET
+    owner: OwnerInput | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    payload: FreeJson | UnsetType = UNSET
+    available_at: TimeInput | UnsetType = UNSET
+    retry: RetryInput | UnsetType = UNSET
+    on_dependency_failure: OnDependencyFailure | UnsetType = UNSET
+    max_lease_expiries: Expiries | UnsetType = UNSET
+    deadline_seconds: Deadline | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
+    depends_on: DependsOn | UnsetType = UNSET
+    execution_profile: ExecutionProfileInput | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.tags is not UNSET:
+            self.tags = sorted(set(self.tags))
+
+
+class ChildCreateRequest(TaskFields, kw_only=True):
+    """A new child of the task in the path."""
+
+    id: Identifier | UnsetType = UNSET
+    title: Title
+    workspace: WorkspaceSelector | UnsetType = UNSET
+
+
+class TaskCreateRequest(ChildCreateRequest):
+    """A new task."""
+
+    parent_task_id: Identifier | UnsetType = UNSET
+
+
+class TaskPatchRequest(Patch):
+    """What is to change in a task."""
+
+    immutable: ClassVar[frozenset[str]] = TASK_FIELDS
+
+    identifier: Label | UnsetType | None = UNSET
+    network_channel: ChannelPatch | UnsetType | None = UNSET
+    title: Title | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
+    priority: Priority | UnsetType = UNSET
+    max_attempts: Attempts | UnsetType = UNSET
+    auto_enqueue_on_ready: bool | UnsetType = UNSET
+    owner: OwnerInput | UnsetType | None = UNSET
+    clear_owner: bool | UnsetType = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
+    payload: FreeJson | UnsetType | None = UNSET
+    available_at: TimeInput | UnsetType | None = UNSET
+    retry: RetryInput | UnsetType = UNSET
+    on_dependency_failure: OnDependencyFailure | UnsetType = UNSET
+    max_lease_expiries: Expiries | UnsetType = UNSET
+    deadline_seconds: Deadline | UnsetType | None = UNSET
+    tags: Tags | UnsetType = UNSET
+    version: Version | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.clear_owner is True and self.owner:
+            raise FieldError("clear_owner", "exclusive", "excludes owner")
+        if self.clear_owner is True:
+            self.owner = None
+        self.clear_owner = UNSET
+        if self.tags is not UNSET:
+            self.tags = sorted(set(self.tags))

@@ -1,0 +1,192 @@
+"""The way to the database: one statement a call, errors turned into problems in one place."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from server.errors import Problem
+
+REFUSED: Final = "WL001"
+# Rolled back by the server for the sake of somebody else: repeated here, unseen by the caller.
+REPEATED: Final = ("40P01", "40001")
+REPEATS: Final = 3
+# Waited too long for a lock, or ran too long: nothing was changed.
+UNAVAILABLE: Final = ("55P03", "57014", "57P01", "57P02", "57P03", "53300")
+LOCK_TIMEOUT: Final = "set lock_timeout = '100ms'"
+
+Row = tuple[Any, ...]
+
+
+class ConnectionLost(Problem):
+    """The connection broke during a statement: whether it was committed is unknown."""
+
+    def __init__(self) -> None:
+        super().__init__("database_unavailable", retry_after_seconds=1)
+
+
+class Statements:
+    """What can be asked of one connection."""
+
+    def __init__(self, connection: AsyncConnection[Row]) -> None:
+        self._connection = connection
+
+    async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
+        """The rows of a statement, which may be none."""
+        cursor = await self._execute(statement, parameters)
+        return await cursor.fetchall()
+
+    async def one(self, statement: str, /, **parameters: Any) -> Row | None:
+        """The first row of a statement."""
+        cursor = await self._execute(statement, parameters)
+        return await cursor.fetchone()
+
+    async def run(self, statement: str, /, **parameters: Any) -> int:
+        """Runs a statement; how many rows it touched."""
+        return (await self._execute(statement, parameters)).rowcount
+
+    async def _execute(self, statement: str, parameters: dict[str, Any]) -> AsyncCursor[Row]:
+        with problems(self._connection):
+            return await self._connection.execute(statement.encode(), parameters or None)
+
+
+class problems:  # noqa: N801 - reads as a statement: with problems(connection)
+    """Turns what psycopg raises into what the callers of this server are told."""
+
+    def __init__(self, connection: AsyncConnection[Row] | None) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, psycopg.Error):
+            return
+        state = error.sqlstate
+        if state == REFUSED:
+            evidence = msgspec.json.decode(error.diag.message_detail or "{}")
+            raise Problem(error.diag.message_primary or "", **evidence) from None
+        if self._connection is not None and self._connection.broken:
+            raise ConnectionLost from error
+        if state in UNAVAILABLE or isinstance(error, (PoolTimeout, psycopg.OperationalError)):
+            if state not in REPEATED:
+                raise Problem("database_unavailable", retry_after_seconds=1) from error
+
+
+class Database:
+    """A pool of connections; every statement is a transaction of its own unless asked otherwise."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Row]]) -> None:
+        self._pool = pool
+
+    async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
+        """The rows of a statement, which may be none."""
+        rows: list[Row] = await self._repeat("many", statement, parameters)
+        return rows
+
+    async def one(self, statement: str, /, **parameters: Any) -> Row | None:
+        """The first row of a statement."""
+        row: Row | None = await self._repeat("one", statement, parameters)
+        return row
+
+    async def run(self, statement: str, /, **parameters: Any) -> int:
+        """Runs a statement; how many rows it touched."""
+        touched: int = await self._repeat("run", statement, parameters)
+        return touched
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Statements]:
+        """Several statements that commit together."""
+        with problems(None):
+            async with self._pool.connection() as connection, connection.transaction():
+                yield Statements(connection)
+
+    async def _repeat(self, method: str, statement: str, parameters: dict[str, Any]) -> Any:
+        for left in reversed(range(REPEATS + 1)):
+            try:
+                with problems(None):
+                    async with self._pool.connection() as connection:
+                        asked = getattr(Statements(connection), method)
+                        return await asked(statement, **parameters)
+            except psycopg.Error as error:
+                if error.sqlstate not in REPEATED or not left:
+                    raise
+        return None
+
+    def counts(self) -> dict[str, int]:
+        """How many connections there are, by state."""
+        stats = self._pool.get_stats()
+        idle = stats.get("pool_available", 0)
+        return {"idle": idle, "busy": stats.get("pool_size", 0) - idle}
+
+
+@asynccontextmanager
+async def open_pool(
+    conninfo: str, size: int, wait_seconds: float, statement_seconds: float, prepared: bool
+) -> AsyncGenerator[Database]:
+    """The pool of this process; unprepared where a proxy deals out connections per transaction."""
+
+    async def configure(connection: AsyncConnection[Row]) -> None:
+        await connection.execute(
+            f"set statement_timeout = {int(statement_seconds * 1000)}".encode()
+        )
+
+    pool = AsyncConnectionPool(
+        conninfo,
+        min_size=min(2, size),
+        max_size=size,
+        timeout=wait_seconds,
+        kwargs={"autocommit": True, "prepare_threshold": 5 if prepared else None},
+        configure=configure,
+        open=False,
+    )
+    await pool.open()
+    try:
+        yield Database(pool)
+    finally:
+        await pool.close()
+
+
+class Dedicated:
+    """One connection for one batcher: its statement is prepared once and waits for no pool."""
+
+    def __init__(self, conninfo: str, prepared: bool) -> None:
+        self._conninfo = conninfo
+        self._prepared = prepared
+        self._connection: AsyncConnection[Row] | None = None
+
+    async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
+        """The rows of a statement; raises ConnectionLost when its outcome is unknown."""
+        for left in reversed(range(REPEATS + 1)):
+            connection = await self._connected()
+            try:
+                with problems(connection):
+                    cursor = await connection.execute(
+                        statement.encode(), parameters, prepare=self._prepared
+                    )
+                    return await cursor.fetchall()
+            except psycopg.Error as error:
+                if error.sqlstate not in REPEATED or not left:
+                    raise
+        return []
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _connected(self) -> AsyncConnection[Row]:
+        connection = self._connection
+        if connection is None or connection.closed:
+            with problems(None):
+                connection = await AsyncConnection.connect(
+                    self._conninfo, autocommit=True, connect_timeout=5
+                )
+                # A workspace under a long transaction delays only itself.
+                await connection.execute(LOCK_TIMEOUT)
+            self._connection = connection
+        return connection

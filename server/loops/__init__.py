@@ -1,0 +1,1 @@
+"""Background services: one file each, any number of servers."""

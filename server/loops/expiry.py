@@ -1,0 +1,47 @@
+"""The sweep: ends leases whose time is up, so that a crash costs one lease time."""
+
+from collections.abc import Callable
+
+from server.db.pool import Database
+from server.errors import Problem
+from server.store import sweep
+from server.telemetry import LeaseExpired, LoopFailed, RunQuarantined, occur
+
+
+async def run_once(db: Database, limit: int, changed: Callable[[str, int], None]) -> int:
+    """Ends the lapsed leases of one pass; how many."""
+    ended = 0
+    for workspace_id, runs in await sweep.sweep_leases(db, limit):
+        try:
+            ended += await _expire(db, workspace_id, runs, changed)
+        except Problem:
+            raise
+        except Exception:  # noqa: BLE001 - one bad run must not hold up the others
+            for run_id in runs:
+                ended += await _expire_alone(db, workspace_id, run_id, changed)
+    return ended
+
+
+async def _expire(
+    db: Database, workspace_id: str, runs: list[str], changed: Callable[[str, int], None]
+) -> int:
+    done = await sweep.expire_runs(db, workspace_id, runs)
+    if done.expired:
+        occur(LeaseExpired, count=done.expired)
+        changed(workspace_id, done.offers)
+    if done.quarantined:
+        occur(RunQuarantined, count=done.quarantined)
+    return done.expired
+
+
+async def _expire_alone(
+    db: Database, workspace_id: str, run_id: str, changed: Callable[[str, int], None]
+) -> int:
+    try:
+        return await _expire(db, workspace_id, [run_id], changed)
+    except Problem:
+        raise
+    except Exception as error:  # noqa: BLE001 - put aside, and told
+        occur(LoopFailed, loop="expiry", error=error, run_id=run_id)
+        await sweep.set_aside(db, workspace_id, run_id)
+        return 0

@@ -1,0 +1,120 @@
+"""The log of a workspace."""
+
+from typing import Any, NamedTuple
+
+from server.db.pool import Database
+
+LIST_TIMELINE = """
+select t.body::text, t.sequence from timeline_wire t
+ where t.workspace_id = %(workspace_id)s and t.task_id = %(task_id)s and t.sequence > %(after)s
+ order by t.sequence limit %(limit)s
+"""
+
+
+async def list_timeline(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """A task's own events in order, each with its sequence."""
+    return await db.many(LIST_TIMELINE, **filters)
+
+
+# A page ends early at 4 MiB; its first row is always there. One row more than wanted is looked at, so
+# that each page knows whether another follows.
+LIST_EVENTS = """
+select p.body, p.sequence, p.place < p.found
+  from (select e.body, e.sequence, sum(octet_length(e.body)) over w as bytes,
+               row_number() over w as place, count(*) over () as found
+          from (select e.log_body::text as body, e.sequence,
+                       case when %(descending)s then -e.sequence else e.sequence end as rank
+                  from event_wire e
+                 where e.workspace_id = %(workspace_id)s
+                   and (%(after_sequence)s::bigint is null or e.sequence > %(after_sequence)s)
+                   and (%(task_id)s::text is null or e.task_id = %(task_id)s)
+                   and (%(run_id)s::text is null or e.run_id = %(run_id)s)
+                   and (%(event_type)s::text[] is null or e.event_type = any (%(event_type)s))
+                   and (%(actor_kind)s::text is null or e.actor_kind = %(actor_kind)s)
+                   and (%(actor_ref)s::text is null or e.actor_ref = %(actor_ref)s)
+                   and (%(since)s::timestamptz is null or e.at >= %(since)s)
+                   and (%(until)s::timestamptz is null or e.at < %(until)s)
+                   and (%(cursor)s::bigint is null or case when %(descending)s
+                          then e.sequence < %(cursor)s else e.sequence > %(cursor)s end)
+                 order by case when %(descending)s then e.sequence end desc,
+                          case when not %(descending)s then e.sequence end
+                 limit %(limit)s + 1) e
+        window w as (order by e.rank)) p
+ where p.place <= %(limit)s and (p.place = 1 or p.bytes <= %(page_bytes)s)
+ order by p.place
+"""
+
+
+async def list_events(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """Events of the log, each with its sequence."""
+    return await db.many(LIST_EVENTS, **filters)
+
+
+LATEST_SEQUENCE = """
+select coalesce(max(sequence), 0) from event where workspace_id = %(workspace_id)s
+"""
+
+
+async def latest_sequence(db: Database, workspace_id: str) -> int:
+    """The newest sequence of a workspace's log; 0 before the first."""
+    [row] = await db.many(LATEST_SEQUENCE, workspace_id=workspace_id)
+    latest: int = row[0]
+    return latest
+
+
+class Bounds(NamedTuple):
+    """What of the log is stored, and whether the task of a stream exists (or did)."""
+
+    oldest: int
+    newest: int
+    known: bool
+
+
+STREAM_BOUNDS = """
+select coalesce(min(e.sequence), 0), coalesce(max(e.sequence), 0),
+       exists (select from task t
+                where t.workspace_id = %(workspace_id)s and t.task_id = %(task_id)s)
+  from event e where e.workspace_id = %(workspace_id)s
+"""
+
+
+async def stream_bounds(db: Database, workspace_id: str, task_id: str) -> Bounds:
+    """From where to where a stream of this task can read."""
+    [row] = await db.many(STREAM_BOUNDS, workspace_id=workspace_id, task_id=task_id)
+    return Bounds(*row)
+
+
+# The events of a task and of all below it: those of its tree whose task is the task or has it above.
+# The log's bounds are of the same snapshot, so nothing is skipped unseen.
+READ_STREAM = """
+with recursive root as (
+  select x.root_task_id from (
+    select t.root_task_id from task t
+     where t.workspace_id = %(workspace_id)s and t.task_id = %(task_id)s
+    union all
+    select d.root_task_id from deleted_task d
+     where d.workspace_id = %(workspace_id)s and d.task_id = %(task_id)s) x
+), parents as (
+  select t.task_id, t.parent_task_id from task t
+   where t.workspace_id = %(workspace_id)s and t.root_task_id = (select root_task_id from root)
+     and t.parent_task_id is not null
+  union all
+  select d.task_id, d.parent_task_id from deleted_task d
+   where d.workspace_id = %(workspace_id)s and d.root_task_id = (select root_task_id from root)
+), below as (
+  select %(task_id)s::text as task_id
+  union
+  select p.task_id from parents p join below b on p.parent_task_id = b.task_id
+)
+select t.sequence, t.event_type, t.task_id, t.body::text
+  from timeline_wire t
+ where t.workspace_id = %(workspace_id)s and t.root_task_id = (select root_task_id from root)
+   and t.sequence > %(after)s and t.sequence <= %(upto)s
+   and t.task_id in (select task_id from below)
+ order by t.sequence limit %(limit)s
+"""
+
+
+async def read_stream(db: Database, **position: Any) -> list[tuple[Any, ...]]:
+    """The next events of a task and its descendants: sequence, type, task id, TimelineItem."""
+    return await db.many(READ_STREAM, **position)

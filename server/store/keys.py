@@ -1,0 +1,120 @@
+"""API keys."""
+
+from typing import Any, NamedTuple
+
+from server.db.pool import Database
+
+
+class KeyRow(NamedTuple):
+    """What a valid key says about its holder."""
+
+    key_id: str
+    name: str
+    role: str
+    workspace_id: str | None
+    workspace_name: str | None
+    agent_name: str | None
+    actor_kind: str | None
+    expires_in_seconds: float | None
+    unused_lately: bool
+
+
+FIND_KEY = """
+select k.key_id, k.name, k.role, k.workspace_id, w.name, k.agent_name, k.actor_kind,
+       extract(epoch from k.expires_at - lease_now())::float8,
+       k.last_used_at is null or k.last_used_at < lease_now() - interval '1 minute'
+  from api_key k left join workspace w on w.workspace_id = k.workspace_id
+ where k.secret_hash = %(secret_hash)s and k.revoked_at is null
+   and (k.expires_at is null or k.expires_at > lease_now())
+"""
+
+
+async def find_key(db: Database, secret_hash: bytes) -> KeyRow | None:
+    """The key with this hash, if it is valid now."""
+    row = await db.one(FIND_KEY, secret_hash=secret_hash)
+    return KeyRow(*row) if row else None
+
+
+TOUCH_KEY = """
+update api_key set last_used_at = lease_now()
+ where key_id = %(key_id)s
+   and (last_used_at is null or last_used_at < lease_now() - interval '1 minute')
+"""
+
+
+async def touch_key(db: Database, key_id: str) -> None:
+    """Notes that the key is in use."""
+    await db.run(TOUCH_KEY, key_id=key_id)
+
+
+LIST_KEYS = """
+select coalesce(json_agg(page.key order by page.key_id desc), '[]')::text, min(page.key_id),
+       count(*)
+  from (select k.key_id, _key(k) as key
+          from api_key k
+         where (%(every)s or k.workspace_id = %(workspace_id)s
+                or (%(all_workspaces)s and k.workspace_id is null))
+           and (%(role)s::text is null or k.role = %(role)s)
+           and (%(include_revoked)s or k.revoked_at is null)
+           and (%(after)s::text is null or k.key_id < %(after)s)
+         order by k.key_id desc limit %(limit)s) page
+"""
+
+
+async def list_keys(db: Database, **filters: Any) -> tuple[str, str | None, int]:
+    """A page of keys as JSON, the last id on it, and how many there are on it."""
+    [row] = await db.many(LIST_KEYS, **filters)
+    return row[0], row[1], row[2]
+
+
+CREATE_KEY = """
+select body, replayed from create_key(
+  %(workspace_id)s, %(cause)s::jsonb, %(key)s, %(request_hash)s, %(new)s::jsonb)
+"""
+
+
+async def create_key(
+    db: Database, workspace_id: str, cause: str, key: str | None, request_hash: str, new: str
+) -> tuple[str, bool]:
+    """Makes a key; answers it as JSON, and whether an earlier call made it."""
+    [row] = await db.many(
+        CREATE_KEY,
+        workspace_id=workspace_id,
+        cause=cause,
+        key=key,
+        request_hash=request_hash,
+        new=new,
+    )
+    return row[0], row[1]
+
+
+ROTATE_KEY = """
+select body, replayed from rotate_key(
+  %(workspace_id)s, %(cause)s::jsonb, %(key)s, %(request_hash)s, %(reach)s, %(key_id)s,
+  %(new)s::jsonb, %(overlap_seconds)s)
+"""
+
+
+async def rotate_key(db: Database, **call: Any) -> tuple[str, bool]:
+    """Makes a successor of a key; answers it as JSON, and whether an earlier call made it."""
+    [row] = await db.many(ROTATE_KEY, **call)
+    return row[0], row[1]
+
+
+REVOKE_KEY = "select revoke_key(%(cause)s::jsonb, %(reach)s, %(key_id)s)"
+
+
+async def revoke_key(db: Database, cause: str, reach: str | None, key_id: str) -> None:
+    """Ends a key now; one that is revoked already stays as it is."""
+    await db.run(REVOKE_KEY, cause=cause, reach=reach, key_id=key_id)
+
+
+WHOAMI = """
+select _utc(lease_now()), (select _utc(k.expires_at) from api_key k where k.key_id = %(key_id)s)
+"""
+
+
+async def whoami(db: Database, key_id: str) -> tuple[str, str | None]:
+    """The time now, and when the key expires."""
+    [row] = await db.many(WHOAMI, key_id=key_id)
+    return row[0], row[1]

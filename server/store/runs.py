@@ -1,0 +1,89 @@
+"""Runs."""
+
+from typing import Any, NamedTuple
+
+from server.db.pool import Database
+
+LIST_RUNS = """
+select _cut_result(r.body)::text, r.queued_at, r.run_id
+  from run_wire r
+ where r.workspace_id = %(workspace_id)s and r.task_id = %(task_id)s
+   and (%(status)s::text[] is null or r.status = any (%(status)s))
+   and (%(session_id)s::text is null or r.body ->> 'session_id' = %(session_id)s)
+   and (%(after_at)s::timestamptz is null
+        or (r.queued_at, r.run_id) < (%(after_at)s, %(after_id)s))
+ order by r.queued_at desc, r.run_id desc limit %(limit)s
+"""
+
+
+async def list_runs(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """Runs of a task, last queued first, each with its sort values."""
+    return await db.many(LIST_RUNS, **filters)
+
+
+GET_RUN = """
+select json_build_object('run', json_build_object(
+         'run', r.body, 'task', t.body,
+         'session', (select json_build_object('session_id', s.session_id,
+             'workspace_id', s.workspace_id, 'agent_name', s.agent_name, 'name', s.agent_name,
+             'channel', s.channel, 'state', case when s.updated_at > lease_now()
+               - make_interval(secs => %(session_ttl)s) then 'active' else 'stopped' end,
+             'created_at', _utc(s.created_at), 'updated_at', _utc(s.updated_at))
+           from agent_session s
+          where s.workspace_id = r.workspace_id and s.session_id = r.body ->> 'session_id'),
+         'summary', json_build_object('last_activity_at', coalesce(_utc(e.at), r.body ->> 'queued_at'),
+           'last_event_type', e.event_type, 'tool_call_count', u -> 'tool_calls',
+           'turn_count', u -> 'turns', 'input_tokens', u -> 'input_tokens',
+           'output_tokens', u -> 'output_tokens', 'total_tokens', u -> 'total_tokens',
+           'total_cost', u -> 'total_cost', 'cost_currency', u -> 'cost_currency')))::text
+  from run_wire r
+  join task_reference_wire t on t.workspace_id = r.workspace_id and t.task_id = r.task_id
+  cross join lateral (select r.body -> 'usage') x (u)
+  left join lateral (select e.at, e.event_type from event e
+    where e.workspace_id = r.workspace_id and e.task_id = r.task_id and e.run_id = r.run_id
+    order by e.sequence desc limit 1) e on true
+ where r.workspace_id = %(workspace_id)s and r.run_id = %(run_id)s
+"""
+
+
+async def get_run(
+    db: Database, workspace_id: str, run_id: str, session_ttl: float
+) -> str | None:
+    """A run with its task, session and totals."""
+    row = await db.one(
+        GET_RUN, workspace_id=workspace_id, run_id=run_id, session_ttl=session_ttl
+    )
+    return row[0] if row else None
+
+
+CANCEL_RUN = """
+select body, offers from cancel_run(
+  %(workspace_id)s, %(cause)s::jsonb, %(run_id)s, %(reason)s, %(metadata)s::jsonb)
+"""
+
+
+async def cancel_run(db: Database, **call: Any) -> tuple[str, int]:
+    """Cancels one run; answers it, and how many runs were put into the queue."""
+    [row] = await db.many(CANCEL_RUN, **call)
+    return row[0], row[1]
+
+
+class Retried(NamedTuple):
+    """What an operator's further attempt answers."""
+
+    body: str
+    replayed: bool
+    offers: int
+
+
+RETRY_RUN = """
+select body, replayed, offers from retry_run(
+  %(workspace_id)s, %(cause)s::jsonb, %(run_id)s, %(recover)s, %(reason)s, %(metadata)s::json,
+  %(delay_seconds)s, %(key)s, %(request_hash)s)
+"""
+
+
+async def retry_run(db: Database, **call: Any) -> Retried:
+    """Queues a further attempt of a failed run, or of one that needs attention."""
+    [row] = await db.many(RETRY_RUN, **call)
+    return Retried(*row)

@@ -1,0 +1,45 @@
+"""Agent sessions."""
+
+from server.db.pool import Database
+
+SEE_SESSION = """
+update agent_session set updated_at = lease_now()
+ where workspace_id = %(workspace_id)s and session_id = %(session_id)s
+returning agent_name
+"""
+
+
+async def see_session(db: Database, workspace_id: str, session_id: str) -> str | None:
+    """Notes that a session is alive; answers whose it is, None if it is not known."""
+    row = await db.one(SEE_SESSION, workspace_id=workspace_id, session_id=session_id)
+    return row[0] if row else None
+
+
+REGISTER_SESSION = """
+insert into agent_session (workspace_id, session_id, agent_name, channel, capabilities)
+values (%(workspace_id)s, %(session_id)s, %(agent_name)s, %(channel)s, %(capabilities)s)
+on conflict (workspace_id, session_id) do update
+   set channel = excluded.channel, capabilities = excluded.capabilities, updated_at = lease_now()
+ where agent_session.agent_name = excluded.agent_name
+returning agent_name
+"""
+
+
+async def register_session(
+    db: Database,
+    workspace_id: str,
+    session_id: str,
+    agent_name: str,
+    channel: str | None,
+    capabilities: list[str],
+) -> bool:
+    """Makes or renews a session; False if it belongs to another agent name."""
+    row = await db.one(
+        REGISTER_SESSION,
+        workspace_id=workspace_id,
+        session_id=session_id,
+        agent_name=agent_name,
+        channel=channel,
+        capabilities=capabilities,
+    )
+    return row is not None

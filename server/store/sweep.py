@@ -1,0 +1,87 @@
+"""What the background services ask of the database."""
+
+from typing import NamedTuple
+
+from server.db.pool import Database
+
+SWEEP_LEASES = "select workspace_id, runs from sweep_leases(%(limit)s)"
+
+
+async def sweep_leases(db: Database, limit: int) -> list[tuple[str, list[str]]]:
+    """The runs whose lease lapsed, by workspace."""
+    return [(row[0], row[1]) for row in await db.many(SWEEP_LEASES, limit=limit)]
+
+
+class Expired(NamedTuple):
+    """How many leases ended, how many runs stopped for good, how many came into the queue."""
+
+    expired: int
+    quarantined: int
+    offers: int
+
+
+EXPIRE_RUNS = """
+select expired, quarantined, offers from expire_runs(%(workspace_id)s, %(runs)s)
+"""
+
+
+async def expire_runs(db: Database, workspace_id: str, runs: list[str]) -> Expired:
+    """Ends the leases among these that have lapsed, judged again under their locks."""
+    [row] = await db.many(EXPIRE_RUNS, workspace_id=workspace_id, runs=runs)
+    return Expired(*row)
+
+
+SET_ASIDE = "select set_aside(%(workspace_id)s, %(run_id)s)"
+
+
+async def set_aside(db: Database, workspace_id: str, run_id: str) -> None:
+    """Leaves a run that cannot be expired for a later pass."""
+    await db.run(SET_ASIDE, workspace_id=workspace_id, run_id=run_id)
+
+
+DUE_WORKSPACES = "select distinct workspace_id from run where due_at <= lease_now()"
+
+
+async def due_workspaces(db: Database) -> list[str]:
+    """The workspaces with runs whose time has come."""
+    return [row[0] for row in await db.many(DUE_WORKSPACES)]
+
+
+PROMOTE_RUNS = "select promote_runs(%(workspace_id)s, %(limit)s)"
+
+
+async def promote_runs(db: Database, workspace_id: str, limit: int) -> int:
+    """Puts due runs into the queue; how many."""
+    [row] = await db.many(PROMOTE_RUNS, workspace_id=workspace_id, limit=limit)
+    promoted: int = row[0]
+    return promoted
+
+
+DELETE_OLD_KEYS = """
+delete from idempotency_key k
+ using (select workspace_id, key_id, key from idempotency_key
+         where created_at < lease_now() - interval '24 hours'
+         order by created_at limit 1000) old
+ where (k.workspace_id, k.key_id, k.key) = (old.workspace_id, old.key_id, old.key)
+"""
+
+
+async def delete_old_keys(db: Database) -> int:
+    """Forgets idempotency keys past their 24 hours; how many."""
+    return await db.run(DELETE_OLD_KEYS)
+
+
+DELETE_OLD_SESSIONS = """
+delete from agent_session s
+ using (select workspace_id, session_id from agent_session
+         where updated_at < lease_now() - interval '30 days'
+         order by updated_at limit 1000) old
+ where (s.workspace_id, s.session_id) = (old.workspace_id, old.session_id)
+   and not exists (select from lease l where l.workspace_id = s.workspace_id
+                      and l.session_id = s.session_id and l.ended_at is null)
+"""
+
+
+async def delete_old_sessions(db: Database) -> int:
+    """Forgets sessions without a lease that were not seen for 30 days; how many."""
+    return await db.run(DELETE_OLD_SESSIONS)

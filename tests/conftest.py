@@ -1,0 +1,81 @@
+"""A PostgreSQL for the session, and databases on it that tests may do with as they like."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from secrets import token_hex
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from server.db import embedded, schema
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Where the server is: TEST_DATABASE_URL, an image under Docker, else an embedded one."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+    elif image := os.environ.get("TEST_POSTGRES_IMAGE"):
+        yield from _container(image)
+    else:
+        data_dir = Path(tempfile.mkdtemp(prefix="worklease-test-"))
+        server = embedded.join(data_dir, durable=False)
+        yield server.conninfo
+        server.leave()
+        embedded.discard(data_dir)
+
+
+def _container(image: str) -> Iterator[str]:
+    from testcontainers.postgres import PostgresContainer
+
+    with PostgresContainer(image, driver=None) as container:
+        yield container.get_connection_url()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: str) -> Iterator[Callable[[bool], str]]:
+    """Makes a database, with the schema in it or empty, and gives its conninfo."""
+    made: list[str] = []
+
+    def make(with_schema: bool) -> str:
+        # The first one with the schema is the template of the others: copying is quicker.
+        name = f"worklease_test_{token_hex(6)}"
+        template = made[0] if with_schema and made else "template0"
+        _execute(postgres, "create database {} template {}", name, template)
+        made.append(name)
+        conninfo = make_conninfo(postgres, dbname=name)
+        if with_schema and template == "template0":
+            schema.apply(conninfo)
+        return conninfo
+
+    make(True)
+    yield make
+    for name in made:
+        _execute(postgres, "drop database {} with (force)", name)
+
+
+@pytest.fixture(scope="session")
+def database(new_database: Callable[[bool], str]) -> str:
+    """The database that the tests of a session share; each makes a workspace of its own."""
+    return new_database(True)
+
+
+@pytest.fixture
+def fresh_database(new_database: Callable[[bool], str]) -> str:
+    """A database with the schema and nothing else in it."""
+    return new_database(True)
+
+
+@pytest.fixture
+def empty_database(new_database: Callable[[bool], str]) -> str:
+    """A database with nothing in it at all."""
+    return new_database(False)
+
+
+def _execute(conninfo: str, statement: str, *names: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -1,0 +1,198 @@
+"""The client of the SDK against a real server: the bare form, graphs, waiting, administration."""
+
+import time
+
+import pytest
+
+from agent_sdk import Client, Denied, Graph, Invalid, LeaseLost, NotFound
+from agent_sdk.testing import Server, running_server
+
+SOON = 20.0
+
+
+@pytest.fixture
+def clients(worklease: Server) -> tuple[Client, Client]:
+    """The operator and the agent of a workspace of the test's own."""
+    return worklease.workspace()
+
+
+def test_nothing_to_do_is_none(clients: tuple[Client, Client]) -> None:
+    assert clients[1].claim() is None
+    assert list(clients[1].claims(until_empty=True)) == []
+
+
+def test_the_bare_form_ends_each_run_as_its_block_does(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    titles = ["explicit", "as set", "by default"]
+    ids = operator.submit([{"title": title, "ref": title} for title in titles])
+    for lease in agent.claims(until_empty=True):
+        with lease:
+            if lease.task.title == "explicit":
+                lease.complete(1)
+            elif lease.task.title == "as set":
+                lease.result = 2
+    results = [operator.wait(ids[title], timeout=SOON).result for title in titles]
+    assert results == [1, 2, None]
+
+
+def test_an_exception_fails_the_run_and_leaves_the_block(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    task = operator.tasks.create(title="fails", max_attempts=1)
+    lease = agent.claim()
+    assert lease is not None
+    with pytest.raises(ZeroDivisionError), lease:
+        raise ZeroDivisionError("by zero")
+    assert operator.wait(task.id, timeout=SOON).status == "failed"
+
+
+def test_a_repeated_claim_with_the_same_key_is_the_same_claim(
+    clients: tuple[Client, Client],
+) -> None:
+    operator, agent = clients
+    operator.submit([{"title": "a"}, {"title": "b"}])
+    first, second = (agent.leases.claim_next(key="once").claims[0] for _ in range(2))
+    assert first.run.id == second.run.id
+    assert first.lease.claim_token == second.lease.claim_token
+    assert len(agent.leases.list().leases) == 1
+
+
+def test_a_repeated_complete_counts_once_and_its_next_claim_is_the_same(
+    clients: tuple[Client, Client],
+) -> None:
+    operator, agent = clients
+    operator.submit([{"title": "a"}, {"title": "b"}, {"title": "c"}])
+    lease = agent.claim()
+    assert lease is not None
+    token = lease.hold.token
+    ends = [agent.leases.complete(lease.run.id, token, result=1, claim_next={}) for _ in range(2)]
+    assert ends[0].claim
+    assert ends[1].claim
+    assert ends[0].claim.run.id == ends[1].claim.run.id
+
+
+def test_a_graph_runs_in_the_order_of_its_edges(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    graph = Graph(tags=["test"])
+    parse = graph.task("parse")
+    graph.task("report", after=[parse, graph.task("lint")])
+    ids = operator.submit(graph, key="nightly")
+    assert operator.submit(graph, key="nightly") == ids
+    order = []
+    for lease in agent.claims(until_empty=True):
+        with lease:
+            order.append(lease.task.title)
+            lease.result = [item.depends_on.title for item in lease.inputs()]
+    assert order[-1] == "report"
+    assert sorted(operator.wait(ids["report"], timeout=SOON).result) == ["lint", "parse"]
+
+
+def test_waiting_answers_the_whole_result(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    task = operator.tasks.create(title="large")
+    lease = agent.claim()
+    assert lease is not None
+    lease.complete("x" * 20_000)
+    assert operator.wait(task.id, timeout=SOON).result == "x" * 20_000
+
+
+def test_waiting_ends_when_its_time_is_over(clients: tuple[Client, Client]) -> None:
+    task = clients[0].tasks.create(title="nobody's")
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="ready"):
+        clients[0].wait(task.id, timeout=1)
+    assert 1 <= time.monotonic() - began < 3
+
+
+def test_a_stream_goes_on_after_the_event_that_was_seen_last(
+    clients: tuple[Client, Client],
+) -> None:
+    operator, agent = clients
+    task = operator.tasks.create(title="watched")
+    created = next(operator.tasks.stream(task.id))
+    assert created.type == "task.created"
+    lease = agent.claim()
+    assert lease is not None
+    lease.complete()
+    rest = []
+    for event in operator.tasks.stream(task.id, after_sequence=created.sequence):
+        if event.type == "ready":
+            break
+        rest.append(event.type)
+    assert rest == ["task.run_enqueued", "task.run_claimed", "task.run_completed"]
+    log = list(operator.events.each(task_id=task.id))
+    assert [event.event_type for event in log] == ["task.created", *rest]
+
+
+def test_the_progress_and_usage_of_a_lease_reach_the_task(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    task = operator.tasks.create(title="reports")
+    lease = agent.claim()
+    assert lease is not None
+    with lease:
+        for step in range(1, 5):
+            lease.usage(input_tokens=10, tool_calls=1)
+            lease.progress(step * 25, f"step {step}")
+        lease.checkpoint({"step": 4})
+    done = operator.wait(task.id, timeout=SOON)
+    assert done.progress
+    assert (done.progress.percent, done.progress.message) == (100, "step 4")
+    assert (done.usage.input_tokens, done.usage.tool_calls) == (40, 4)
+
+
+def test_a_fence_can_be_verified_by_others(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    operator.tasks.create(title="guarded")
+    lease = agent.claim()
+    assert lease is not None
+    assert operator.leases.verify(lease.run.id, lease.fence).current
+    lease.release()
+    assert not operator.leases.verify(lease.run.id, lease.fence).current
+    with pytest.raises(LeaseLost):
+        lease.complete()
+
+
+def test_refusals_have_classes_codes_and_evidence(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    with pytest.raises(NotFound) as missing:
+        operator.tasks.get("task_unknown")
+    assert (missing.value.code, missing.value.request_id is not None) == ("task_not_found", True)
+    with pytest.raises(Invalid):
+        operator.submit([{"title": "a", "depends_on_refs": ["nobody"]}])
+    with pytest.raises(Denied):
+        agent.keys.list()
+
+
+def test_an_administrator_makes_keys_and_workspaces(worklease: Server) -> None:
+    with worklease.admin as admin:
+        name = f"team-{time.monotonic_ns()}"
+        workspace = admin.workspaces.create(name, display_name="Team")
+        key = admin.keys.create("fleet", "agent", workspace=name, agent_name="fleet-*")
+        assert key.secret
+        with worklease.client(api_key=key.secret, agent_name="fleet-1") as agent:
+            me = agent.whoami()
+            assert (me.agent_name, me.role) == ("fleet-1", "agent")
+            assert me.workspace
+            assert me.workspace.id == workspace.id
+            assert admin.keys.rotate(key.id, overlap_seconds=0).secret != key.secret
+            admin.keys.revoke(key.id)
+    changed = worklease.admin.workspaces.update(name, settings={"default_lease_seconds": 60})
+    assert changed.settings["default_lease_seconds"] == 60
+
+
+def test_the_server_says_who_and_how_it_is(worklease: Server) -> None:
+    with worklease.agent as agent:
+        assert agent.healthz()
+        assert agent.readyz().checks["database"]["ok"]
+        assert agent.version().name == "worklease"
+        assert agent.whoami().agent_name == "local"
+
+
+def test_a_lease_outlives_a_restart_of_the_server() -> None:
+    with running_server() as server, server.agent as agent:
+        task = agent.tasks.create(title="patient")
+        lease = agent.claim()
+        assert lease is not None
+        server.stop()
+        server.start()
+        lease.complete("still mine")
+        assert agent.wait(task.id, timeout=SOON).result == "still mine"
