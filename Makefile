@@ -22,7 +22,7 @@ run: $(READY) ## start the server on http://127.0.0.1:8000, database included
 	$(BIN)/worklease serve
 
 demo: $(READY) ## start a server of its own, run agents on it, show what happened
-	$(BIN)/python -m examples.demo
+	$(BIN)/python -m agent_sdk.demo
 
 test: $(READY) ## run every test on a real PostgreSQL
 	$(BIN)/python -m pytest

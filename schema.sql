@@ -24,7 +24,7 @@
 --
 -- settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
 -- runnable and makes or withdraws offers. Only claim_runs() writes the one status it knows by construction
--- (in_progress, of a run whose offer it holds). log_events() comes last, under the workspace's log lock, so
+-- (in_progress, of a run whose offer it holds). _log_events() comes last, under the workspace's log lock, so
 -- that sequence order is commit order.
 --
 -- Refusals are raised with SQLSTATE WL001: the message is the error code, the detail its evidence (JSON).
@@ -394,6 +394,15 @@ create function _priority_name(p_priority smallint) returns text language sql im
   select case p_priority when 10 then 'low' when 20 then 'medium' when 30 then 'high' else 'urgent' end
 $$;
 
+-- For a statement over many rows: from here to the end of the transition it is planned for what it gets, where
+-- the cached plan for a few (section 18) would join them row by row.
+create function _plan_for(p_rows int) returns void language plpgsql as $$
+begin
+  if p_rows > 200 then
+    perform set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_hashjoin', 'on', true);
+  end if;
+end $$;
+
 -- ══ 5. The log ══════════════════════════════════════════════════════════════════════════════════════════════
 
 -- Numbers and writes the events of one transition. Takes the workspace's log lock, the last lock of all, and
@@ -402,6 +411,7 @@ create function _log(p_ws text, p_now timestamptz, p_events new_event[]) returns
 declare
   v_last bigint;
 begin
+  perform _plan_for(cardinality(p_events));
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
   select e.sequence into v_last from event e where e.workspace_id = p_ws order by e.sequence desc limit 1;
   v_last := coalesce(v_last, 0);
@@ -431,7 +441,7 @@ begin
 end $$;
 
 -- Events that belong to a transition written outside this file (keys, workspaces).
-create function log_events(p_workspace_id text, p_events jsonb) returns bigint language sql as $$
+create function _log_events(p_workspace_id text, p_events jsonb) returns bigint language sql as $$
   select _log(p_workspace_id, lease_now(), array_agg(row(x ->> 'task_id', x ->> 'run_id', x ->> 'type',
                 x -> 'payload', _cause(x))::new_event order by n))
     from jsonb_array_elements(p_events) with ordinality e (x, n)
@@ -756,6 +766,7 @@ language plpgsql as $$
 declare
   v_events new_event[];
 begin
+  perform _plan_for(cardinality(p_runs));
   -- Demands first, each distinct set once: a missing lane is made before anything is queued in it.
   with wanted as materialized (
     select x.*, coalesce(x.run_id, _new_id('run')) as new_id, t.attempts_used, n.attempt as newest_attempt,
@@ -812,6 +823,7 @@ begin
   tasks := '{}';
   events := '{}';
   while v_level is not null loop
+    perform _plan_for(cardinality(v_level));
     perform 1 from task where workspace_id = p_ws and task_id = any (v_level)
       order by task_id for no key update;
     perform 1 from run r join task t on t.workspace_id = p_ws and t.newest_run_id = r.run_id
@@ -884,6 +896,7 @@ begin
                    from generate_subscripts(p_tasks, 1) i);
   events := '{}';
   loop
+    perform _plan_for(cardinality(v_front));
     -- The status of a task, first rule that matches.
     with derived as (
       select t.task_id, t.status as was, f.by, f.who, _is_leased(r.status) as leased,
@@ -1108,9 +1121,9 @@ begin
   select x.n, w.id into v_bad
     from unnest(p_tasks) x
     cross join lateral unnest(x.parent_task_id || coalesce(x.depends_on, '{}')) w (id)
-   where w.id is not null
+    left join unnest(p_tasks) y on y.id = w.id
+   where w.id is not null and y.id is null
      and not exists (select from task t where t.workspace_id = p_ws and t.task_id = w.id)
-     and w.id <> all (array(select y.id from unnest(p_tasks) y))
    order by x.n limit 1;
   if found then
     perform _refuse('task_not_found', jsonb_build_object('id', v_bad.id, 'index', v_bad.n));
@@ -1176,6 +1189,7 @@ declare
   v_tasks task_input[];
   v_kept idempotency_key;
   v_run_id text;
+  v_made int;
   v_events new_event[];
   v_children new_event[];
   v_settled record;
@@ -1187,6 +1201,7 @@ begin
   offers := 0;
   if not replayed then
     v_tasks := _task_inputs(p_tasks, p_bulk);
+    perform _plan_for(cardinality(v_tasks));
     -- Parents and dependencies outside the request: neither may change status or vanish meanwhile.
     perform 1 from task t
       where t.workspace_id = p_workspace_id and t.task_id in (
@@ -1208,13 +1223,18 @@ begin
            v_cause.agent_name, v_run_id, v_now, v_now, x.available_at, x.retry ->> 'strategy',
            (x.retry ->> 'base_seconds')::int, (x.retry ->> 'max_seconds')::int, x.on_dependency_failure,
            x.max_lease_expiries, x.deadline_seconds, x.tags,
-           (select count(*) from unnest(x.depends_on) w (id)
-              left join task t on t.workspace_id = p_workspace_id and t.task_id = w.id
-             where t.task_id is null or not _satisfies(t.status, x.on_dependency_failure))
-      from unnest(v_tasks) x join _place_tasks(p_workspace_id, v_tasks) p on p.id = x.id
+           coalesce(w.waiting, 0)
+      from unnest(v_tasks) x
+      join _place_tasks(p_workspace_id, v_tasks) p on p.id = x.id
+      left join (select y.id, count(*) as waiting
+                   from unnest(v_tasks) y
+                   cross join lateral unnest(y.depends_on) d (id)
+                   left join task t on t.workspace_id = p_workspace_id and t.task_id = d.id
+                  where t.task_id is null or not _satisfies(t.status, y.on_dependency_failure)
+                  group by y.id) w on w.id = x.id
     on conflict (workspace_id, task_id) do nothing;
-    if (select count(*) from task t where t.workspace_id = p_workspace_id and t.created_at = v_now
-          and t.task_id = any (array(select x.id from unnest(v_tasks) x))) < cardinality(v_tasks) then
+    get diagnostics v_made = row_count;
+    if v_made < cardinality(v_tasks) then
       perform _refuse('task_exists');        -- somebody else made one of the ids this moment
     end if;
     insert into task_body (workspace_id, task_id, description, metadata, payload)
@@ -2731,7 +2751,7 @@ end $$;
 
 -- A key's events stand in its workspace's log; those of a key for all workspaces in that of `default`.
 create function _log_key(p_key api_key, p_type text, p_cause jsonb) returns void language sql as $$
-  select log_events(w.workspace_id, jsonb_build_array(p_cause || jsonb_build_object('type', p_type,
+  select _log_events(w.workspace_id, jsonb_build_array(p_cause || jsonb_build_object('type', p_type,
            'payload', jsonb_build_object('key_id', p_key.key_id, 'name', p_key.name, 'role', p_key.role))))
     from workspace w
    where w.workspace_id = p_key.workspace_id or (p_key.workspace_id is null and w.name = 'default')
@@ -2792,7 +2812,7 @@ begin
     update workspace w set display_name = v_new.display_name, settings = v_new.settings,
            version = w.version + 1, updated_at = lease_now()
      where w.workspace_id = p_workspace_id returning * into v_new;
-    perform log_events(p_workspace_id, jsonb_build_array(p_cause || jsonb_build_object('type',
+    perform _log_events(p_workspace_id, jsonb_build_array(p_cause || jsonb_build_object('type',
       'workspace.updated', 'payload', jsonb_build_object('changed_fields', v_changed))));
   end if;
   body := json_build_object('workspace', _workspace(v_new))::text;

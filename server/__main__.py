@@ -1,7 +1,7 @@
-"""`python -m server` is `worklease serve`."""
+"""`python -m server` is `worklease serve`; with arguments it is `worklease` itself."""
 
 import sys
 
 from server.cli import main
 
-sys.exit(main(["serve", *sys.argv[1:]]))
+sys.exit(main(sys.argv[1:] or ["serve"]))

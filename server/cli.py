@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status. What went wrong is one sentence on stderr."""
     chosen = _parser().parse_args(arguments)
     command: Command = chosen.command
-    # Late, so that --help needs neither PostgreSQL nor httpx.
-    from httpx import HTTPError
+    # Late, so that --help needs neither PostgreSQL nor httpx2.
+    from httpx2 import HTTPError
 
     from server.db.binaries import EmbeddedError
     from server.db.schema import SchemaError
@@ -178,17 +178,17 @@ def _key_create(config: Config, chosen: argparse.Namespace) -> int:
 
 
 def _call(config: Config, method: str, path: str, **request: Any) -> Any:
-    import httpx
+    import httpx2
 
     base = os.environ.get("WORKLEASE_URL") or config.url
     headers = {"Authorization": f"Bearer {_admin_key(config)}"}
-    answer = httpx.request(method, base.rstrip("/") + path, headers=headers, **request)
+    answer = httpx2.request(method, base.rstrip("/") + path, headers=headers, **request)
     if answer.is_error:
         try:
             reason = answer.json()["error"]
         except (ValueError, KeyError):
             reason = f"{base} answered {answer.status_code}"
-        raise httpx.HTTPError(reason)
+        raise httpx2.HTTPError(reason)
     return answer.json()
 
 
@@ -208,7 +208,7 @@ def _openapi(_: Config, __: argparse.Namespace) -> int:
 
 
 def _doctor(config: Config, _: argparse.Namespace) -> int:
-    import httpx
+    import httpx2
 
     from server.db import schema
     from server.db.binaries import EmbeddedError
@@ -234,9 +234,9 @@ def _doctor(config: Config, _: argparse.Namespace) -> int:
         report(False, str(wrong).strip())
     base = os.environ.get("WORKLEASE_URL") or config.url
     try:
-        answer = httpx.get(f"{base}/readyz")
+        answer = httpx2.get(f"{base}/readyz")
         report(answer.is_success, f"{base}/readyz: {answer.text}")
-    except httpx.HTTPError:
+    except httpx2.HTTPError:
         report(False, f"no server answers at {base}")
     return 1 if faults else 0
 

@@ -187,9 +187,7 @@ CODES: Final[dict[str, Code]] = {
     "lease_expired": Code(
         409, "error", "lease", "Lease expired", "The lease expired and was taken back."
     ),
-    "lease_revoked": Code(
-        409, "warn", "lease", "Lease revoked", "The lease was taken back."
-    ),
+    "lease_revoked": Code(409, "warn", "lease", "Lease revoked", "The lease was taken back."),
     "lease_released": Code(
         409, "warn", "lease", "Lease released", "The lease was given back already."
     ),

@@ -13,6 +13,10 @@ from psycopg.conninfo import make_conninfo
 
 from server.db import embedded, schema
 
+from tests.identity import client_as, own_db  # noqa: F401 - fixtures
+
+pytest_plugins = ["agent_sdk.testing"]
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from server.cli import main
@@ -84,9 +84,9 @@ def test_serve_says_where_it_is_and_stops_with_everything_it_started(
         assert server.stdout is not None
         url = server.stdout.readline().split()[-1]
         # The socket listens before the greeting: the request waits until somebody serves it.
-        assert httpx.get(f"{url}/healthz", timeout=30).json() == {"status": "ok"}
-        assert httpx.get(f"{url}/readyz", timeout=30).json()["ready"] is True
-        assert b"worklease_build_info" in httpx.get(f"{url}/metrics").content
+        assert httpx2.get(f"{url}/healthz", timeout=30).json() == {"status": "ok"}
+        assert httpx2.get(f"{url}/readyz", timeout=30).json()["ready"] is True
+        assert b"worklease_build_info" in httpx2.get(f"{url}/metrics").content
         server.terminate()
         assert server.wait(30) == 0
     finally:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
-import httpx
+import httpx2
 import pytest
 
 from server import limits
@@ -17,6 +17,7 @@ from server.contract.base import Encoded, PageQuery
 from server.contract.leases import HeartbeatRequest
 from server.contract.runs import StartRequest
 from server.contract.workspaces import WorkspacePatchRequest
+from server.errors import Problem
 from tests.asgi import client_of, code_of, evidence_of
 
 CALLER = Caller(
@@ -55,6 +56,16 @@ async def broken(ctx: Context) -> Encoded[Any]:
     raise KeyError("wl_key_secret")
 
 
+async def torn(ctx: Context) -> EventStream:
+    """Streams, and fails."""
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        yield b"event: a\n\n"
+        raise Problem("database_unavailable")
+
+    return EventStream(frames())
+
+
 async def stream(ctx: Context) -> EventStream:
     """Streams."""
 
@@ -75,11 +86,12 @@ ROUTES = (
     Route("DELETE", "/api/nothing", nothing, "nothing"),
     Route("GET", "/api/broken", broken, "broken"),
     Route("GET", "/api/stream", stream, "stream"),
+    Route("GET", "/api/torn", torn, "torn"),
 )
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
     """A client of these routes."""
     identity = SimpleNamespace(recall=lambda *_: CALLER)
     config = SimpleNamespace(url="https://worklease.test")
@@ -92,7 +104,7 @@ BEAT = "/api/agent/tasks/run_1/heartbeat"
 
 
 async def test_an_answer_carries_its_version_and_the_callers_request_id(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
 ) -> None:
     answer = await http.post(BEAT, json={}, headers={"X-Request-ID": "mine"})
     assert (answer.status_code, answer.headers["etag"]) == (200, '"3"')
@@ -101,11 +113,11 @@ async def test_an_answer_carries_its_version_and_the_callers_request_id(
     assert len(answer.headers["x-request-id"]) == 36
 
 
-async def test_an_empty_body_is_an_empty_object(http: httpx.AsyncClient) -> None:
+async def test_an_empty_body_is_an_empty_object(http: httpx2.AsyncClient) -> None:
     assert (await http.post(BEAT)).json() == {"run": "run_1", "token": "None"}
 
 
-async def test_a_token_may_come_as_header_or_field_but_not_as_two(http: httpx.AsyncClient) -> None:
+async def test_a_token_may_come_as_header_or_field_but_not_as_two(http: httpx2.AsyncClient) -> None:
     header = {"X-Claim-Token": "a"}
     assert (await http.post(BEAT, headers=header)).json()["token"] == "a"
     assert (await http.post(BEAT, headers=header, json={"claim_token": "a"})).status_code == 200
@@ -113,13 +125,13 @@ async def test_a_token_may_come_as_header_or_field_but_not_as_two(http: httpx.As
     assert code_of(answer) == "422 validation_failed"
 
 
-async def test_an_unfit_path_id_answers_as_an_unknown_one(http: httpx.AsyncClient) -> None:
+async def test_an_unfit_path_id_answers_as_an_unknown_one(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/api/agent/tasks/run%20_1/heartbeat")
     assert code_of(answer) == "404 run_not_found"
     assert evidence_of(answer) == {"id": "run _1"}
 
 
-async def test_paths_and_methods_that_are_not_there(http: httpx.AsyncClient) -> None:
+async def test_paths_and_methods_that_are_not_there(http: httpx2.AsyncClient) -> None:
     assert code_of(await http.get("/api/nowhere")) == "404 route_not_found"
     assert code_of(await http.get("/api/large/")) == "404 route_not_found"
     answer = await http.post("/api/large")
@@ -127,21 +139,21 @@ async def test_paths_and_methods_that_are_not_there(http: httpx.AsyncClient) -> 
     assert answer.headers["allow"] == "GET, HEAD"
 
 
-async def test_head_answers_like_get_without_a_body(http: httpx.AsyncClient) -> None:
+async def test_head_answers_like_get_without_a_body(http: httpx2.AsyncClient) -> None:
     answer = await http.head("/api/large", headers={"Accept-Encoding": "identity"})
     assert (answer.status_code, answer.content) == (200, b"")
     assert int(answer.headers["content-length"]) == limits.GZIP_FROM_BYTES + 2
 
 
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}])
-async def test_a_body_must_be_plain_json(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+async def test_a_body_must_be_plain_json(http: httpx2.AsyncClient, headers: dict[str, str]) -> None:
     answer = await http.post(BEAT, content=gzip.compress(b"{}"), headers=headers)
     assert code_of(answer) == "415 unsupported_media_type"
     fine = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert (await http.post(BEAT, content=b"{}", headers=fine)).status_code == 200
 
 
-async def test_a_body_is_read_no_further_than_its_limit(http: httpx.AsyncClient) -> None:
+async def test_a_body_is_read_no_further_than_its_limit(http: httpx2.AsyncClient) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -157,7 +169,7 @@ async def test_a_body_is_read_no_further_than_its_limit(http: httpx.AsyncClient)
     assert evidence_of(answer) == {"limit_bytes": limits.BODY_LIMIT_BYTES}
 
 
-async def test_long_answers_are_packed_but_not_those_to_agents(http: httpx.AsyncClient) -> None:
+async def test_long_answers_are_packed_but_not_those_to_agents(http: httpx2.AsyncClient) -> None:
     packs = {"Accept-Encoding": "br, gzip;q=0.5"}
     answer = await http.get("/api/large", headers=packs)
     assert answer.headers["content-encoding"] == "gzip"
@@ -167,7 +179,7 @@ async def test_long_answers_are_packed_but_not_those_to_agents(http: httpx.Async
         assert "content-encoding" not in answer.headers
 
 
-async def test_a_key_may_come_as_header_or_field(http: httpx.AsyncClient) -> None:
+async def test_a_key_may_come_as_header_or_field(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/api/start", headers={"Idempotency-Key": "k"})
     assert (answer.status_code, answer.headers["idempotent-replayed"]) == (201, "true")
     first = seen.pop()
@@ -183,7 +195,7 @@ async def test_a_key_may_come_as_header_or_field(http: httpx.AsyncClient) -> Non
 
 
 async def test_equal_requests_have_equal_hashes_and_others_have_not(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
 ) -> None:
     bodies = (b'{"network_channel":"a","metadata":{"b":1,"a":2}}',
               b' {"metadata": {"a":2, "b":1}, "network_channel":"a"}',
@@ -194,7 +206,7 @@ async def test_equal_requests_have_equal_hashes_and_others_have_not(
     assert hashes[2] == hashes[1] != hashes[0]
 
 
-async def test_a_guard_is_both_headers_or_neither(http: httpx.AsyncClient) -> None:
+async def test_a_guard_is_both_headers_or_neither(http: httpx2.AsyncClient) -> None:
     await http.post("/api/start", headers={"X-Run-ID": "run_1", "X-Claim-Token": "t"})
     assert seen.pop().guard == ("run_1", "t")
     answer = await http.post("/api/start", headers={"X-Run-ID": "run_1"})
@@ -203,14 +215,14 @@ async def test_a_guard_is_both_headers_or_neither(http: httpx.AsyncClient) -> No
 
 
 async def test_a_role_that_may_not_is_told_so_before_its_body_is_looked_at(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
 ) -> None:
     answer = await http.post("/api/forbidden", content=b"{")
     assert code_of(answer) == "403 forbidden_operator_action"
     assert evidence_of(answer) == {"role": "agent", "action": "approve"}
 
 
-async def test_a_version_may_come_as_header_or_field(http: httpx.AsyncClient) -> None:
+async def test_a_version_may_come_as_header_or_field(http: httpx2.AsyncClient) -> None:
     named = {"display_name": "a"}
     answer = await http.patch("/api/change", json=named, headers={"If-Match": '"7"'})
     assert answer.json() == {"if_match": 7}
@@ -224,7 +236,7 @@ async def test_a_version_may_come_as_header_or_field(http: httpx.AsyncClient) ->
     assert code_of(await http.patch("/api/change", json={"version": 8})) == "422 empty_patch"
 
 
-async def test_nothing_to_say_is_204(http: httpx.AsyncClient) -> None:
+async def test_nothing_to_say_is_204(http: httpx2.AsyncClient) -> None:
     answer = await http.delete("/api/nothing")
     assert (answer.status_code, answer.content) == (204, b"")
     assert "content-length" not in answer.headers
@@ -232,7 +244,7 @@ async def test_nothing_to_say_is_204(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_fault_of_the_server_says_nothing_but_its_request_id(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
 ) -> None:
     answer = await http.get("/api/broken")
     assert code_of(answer) == "500 internal_error"
@@ -241,8 +253,13 @@ async def test_a_fault_of_the_server_says_nothing_but_its_request_id(
 
 
 async def test_a_stream_begins_with_its_retry_and_ends_with_its_frames(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
 ) -> None:
     answer = await http.get("/api/stream")
     assert answer.headers["content-type"] == "text/event-stream"
     assert answer.text == "retry: 3000\n\nevent: a\ndata: 1\n\nevent: b\ndata: 2\n\n"
+    assert (await http.head("/api/stream")).content == b""
+
+
+async def test_a_stream_that_fails_just_ends(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/api/torn")).text == "retry: 3000\n\nevent: a\n\n"

@@ -17,7 +17,7 @@ SHARED = {"base", "endpoint", "context", "routes", "openapi", "middleware", "hub
 ONLY_IN = {
     "psycopg": {"db", "store"},
     "starlette": {"api", "app"},
-    "httpx": {"cli"},
+    "httpx2": {"cli"},
     "uvicorn": {"serve"},
 }
 MODULES = sorted((TOP / "server").rglob("*.py")) + sorted((TOP / "agent_sdk").rglob("*.py"))

@@ -2,17 +2,15 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from starlette.types import Receive, Scope, Send
+
 from server import limits
-from server.api.context import EventStream, Receive
+from server.api.context import EventStream
 from server.api.headers import Headers, takes_gzip
 from server.contract.base import Encoded
 from server.errors import Problem, envelope_bytes
-
-Scope = Mapping[str, Any]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 NOTHING: Final[Encoded[None]] = Encoded(b"", status=204)
 STREAM_HEADERS: Final = (
@@ -51,10 +49,16 @@ async def send_answer(
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_stream(answer: EventStream, receive: Receive, send: Send, request_id: str) -> None:
-    """Sends frames until there are no more or the client leaves."""
+async def send_stream(
+    answer: EventStream, scope: Scope, receive: Receive, send: Send, request_id: str
+) -> BaseException | None:
+    """Sends frames until there are no more or the client leaves; what went wrong, if anything."""
     begin = [*STREAM_HEADERS, (b"x-request-id", request_id.encode())]
     await send({"type": "http.response.start", "status": 200, "headers": begin})
+    if scope["method"] == "HEAD":
+        await send({"type": "http.response.body", "body": b""})
+        await answer.frames.aclose()
+        return None
     await send({"type": "http.response.body", "body": STREAM_BEGIN, "more_body": True})
 
     async def frames() -> None:
@@ -73,9 +77,9 @@ async def send_stream(answer: EventStream, receive: Receive, send: Send, request
         leaving.cancel()
         outcome, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
         await answer.frames.aclose()
+    # After the first byte there is no envelope: the client sees its stream end.
     await send({"type": "http.response.body", "body": b""})
-    if isinstance(outcome, Exception):
-        raise outcome
+    return outcome if isinstance(outcome, Exception) else None
 
 
 async def send_problem(problem: Problem, send: Send, request_id: str, public_url: str) -> None:

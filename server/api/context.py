@@ -1,19 +1,18 @@
 """What a handler knows of its request: the caller, and what the endpoint has read."""
 
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
+from starlette.types import Receive, Scope
 
 from server.contract.base import PageQuery
 from server.rules.cursors import decode_cursor, encode_cursor
 
 if TYPE_CHECKING:
     from server.api.services import Services
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 # What a path id names; a text that no such object can have answers as an unknown one.
 TaskId = Annotated[str, "task_not_found"]
@@ -92,7 +91,7 @@ class Context:
         services: "Services",
         action: str,
         request_id: str,
-        scope: Mapping[str, Any],
+        scope: Scope,
         headers: Mapping[bytes, bytes],
         receive: Receive,
         caller: Caller,

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Final
 
+from starlette.types import Receive, Scope, Send
+
 from server.api import headers as read
-from server.api.answer import Scope, Send, send_problem
-from server.api.context import Receive
+from server.api.answer import send_problem
 from server.api.endpoint import Endpoint
 from server.api.route import Route
 from server.errors import Problem

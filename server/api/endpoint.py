@@ -5,10 +5,11 @@ from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
+from starlette.types import Receive, Scope, Send
 
 from server.api import headers as read
-from server.api.answer import NOTHING, Scope, Send, send_answer, send_problem, send_stream
-from server.api.context import Caller, Context, EventStream, Receive
+from server.api.answer import NOTHING, send_answer, send_problem, send_stream
+from server.api.context import Caller, Context, EventStream
 from server.api.decode import BodyDecoder
 from server.api.query import QueryDecoder, refuse_parameters
 from server.api.route import Route
@@ -68,7 +69,9 @@ class Endpoint:
             answer = await self._answer(scope, headers, receive, request_id, ids)
             if answer.__class__ is EventStream:
                 status = 200
-                await send_stream(answer, receive, send, request_id)
+                fault = await send_stream(answer, scope, receive, send, request_id)
+                if fault is not None:
+                    occur(RequestFailed, request_id=request_id, route=route.path, error=fault)
             else:
                 answer = answer or NOTHING
                 status = answer.status or route.ok[0]

@@ -4,9 +4,10 @@ import asyncio
 import time
 from typing import Final, NamedTuple
 
+from starlette.types import Scope
+
 from server import limits
 from server.api import headers as read
-from server.api.answer import Scope
 from server.api.context import Caller
 from server.api.headers import Headers
 from server.api.query import query_pairs
@@ -40,7 +41,7 @@ class Visit(NamedTuple):
     key: HeldKey
     workspace: WorkspaceRow
     every: bool = False
-    # The workspace was named outside the headers, so the headers alone do not tell the caller.
+    # The headers alone do not tell this caller: the body or the route had a say.
     once: bool = False
 
 
@@ -194,7 +195,7 @@ class Identity:
         found = {await self.workspace(name) for name in chosen or {DEFAULT_WORKSPACE}}
         if len(found) > 1:
             raise _differing()
-        return Visit(key, found.pop(), every)
+        return Visit(key, found.pop(), every, once=every)
 
     async def workspace(self, named: str) -> WorkspaceRow:
         """The workspace with this id or name; remembered, for neither ever changes."""

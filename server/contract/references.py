@@ -18,6 +18,7 @@ RunStatus = Literal[
     "canceled",
     "needs_attention",
 ]
+ReviewPolicy = Literal["none", "on_success", "on_failure", "always"]
 OwnerKind = Literal["human", "agent_session", "automation", "extension", "network_peer", "pool"]
 MessageKind = Literal[
     "status", "request", "reply", "blocker", "handoff", "result", "review_request"

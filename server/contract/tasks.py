@@ -25,16 +25,16 @@ from server.contract.base import (
     Time,
     TimeInput,
     Usage,
+    Version,
     WorkspaceSelector,
 )
 from server.contract.dependencies import Dependency, DependencyReference
 from server.contract.events import Event
 from server.contract.profiles import ExecutionProfileInput
-from server.contract.references import Owner, OwnerKind, RunSummary, Scope, TaskStatus
+from server.contract.references import Owner, OwnerKind, ReviewPolicy, RunSummary, Scope, TaskStatus
 from server.contract.runs import Run
 
 ApprovalState = Literal["not_required", "pending", "approved", "rejected"]
-ReviewPolicy = Literal["none", "on_success", "on_failure", "always"]
 OnDependencyFailure = Literal["block", "cancel", "run"]
 RetryStrategy = Literal["exponential_jitter", "linear", "fixed", "none"]
 Title = Annotated[str, Meta(min_length=1, max_length=limits.TITLE_LIMIT_CHARACTERS)]
@@ -49,7 +49,6 @@ DependsOn = Annotated[list[Identifier], Meta(max_length=limits.DEPENDENCIES_PER_
 ChannelPatch = Annotated[
     str, Meta(pattern=r"^(?!coord-)[a-z0-9][a-z0-9_-]{0,63}$", extra={"blank": "null"})
 ]
-Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class Retry(Answer):
@@ -218,7 +217,7 @@ class RetryInput(Request):
             raise FieldError("base_seconds", "range", "must not be above max_seconds")
 
 
-# Fields that no route of this server takes yet are unknown; the others are known, if not settable.
+# What no route of this server takes yet is unknown; the other fields are known, if not settable.
 NOT_TAKEN = ("draft", "approval_", "on_approval_", "review_", "budget", "concurrency_")
 TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from msgspec import UNSET, Meta, UnsetType, field
 
 from server import limits
-from server.contract.base import Answer, PageQuery, Patch, Request, Time
+from server.contract.base import Answer, PageQuery, Patch, Request, Time, Version
 
 HeadStart = Annotated[int, Meta(ge=0, le=limits.HEAD_START_LIMIT_SECONDS)]
 Watch = Annotated[int, Meta(ge=limits.WATCH_MIN_SECONDS, le=limits.WATCH_LIMIT_SECONDS)]
@@ -14,7 +14,6 @@ Quota = Annotated[int, Meta(ge=1, le=limits.QUOTA_LIMIT_COUNT)]
 LeaseDefault = Annotated[int, Meta(ge=limits.LEASE_MIN_SECONDS, le=limits.LEASE_LIMIT_SECONDS)]
 DisplayName = Annotated[str, Meta(min_length=1, max_length=limits.NAME_LIMIT_CHARACTERS)]
 WorkspaceName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class HeadStarts(Answer):

@@ -1,0 +1,66 @@
+"""Real server processes, as a developer would start them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from server.rules.ids import new_id
+from server.rules.tokens import new_api_key
+
+ADMIN_KEY = new_api_key(new_id("key", 1))
+SECRET = "a secret that all servers of a test share"  # noqa: S105 - a test's
+START = (sys.executable, "-m", "server")
+STOP_SECONDS = 60
+
+
+class Server:
+    """One server process on a database; it logs into a file."""
+
+    def __init__(self, conninfo: str, directory: Path, **settings: object) -> None:
+        self.conninfo = conninfo
+        self.directory = directory
+        self.log = directory / "server.log"
+        given = {
+            "DATABASE_URL": conninfo,
+            "WORKLEASE_DATA_DIR": directory,
+            "WORKLEASE_ADMIN_KEY": ADMIN_KEY,
+            "WORKLEASE_SECRET": SECRET,
+            "WORKLEASE_PORT": 0,
+            **settings,
+        }
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("WORKLEASE_")}
+        environ = clean | {name: str(value) for name, value in given.items()}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(START, env=environ, stdout=subprocess.PIPE, stderr=log)
+        assert self.process.stdout is not None
+        # The first line tells the address; from then on connections queue until it serves.
+        told = self.process.stdout.readline().decode()
+        assert told.startswith("Worklease serves "), self.log.read_text()
+        self.url = told.split()[-1]
+
+    def kill(self) -> None:
+        """Ends the process without a word, as a crash does."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Asks the process to end, and waits until it has; its exit status."""
+        self._end(signal.SIGTERM)
+        return self.process.returncode
+
+    def errors(self, since: int = 0) -> list[dict[str, Any]]:
+        """What was logged at error level behind this position of the log."""
+        lines = self.log.read_bytes()[since:].splitlines()
+        told = [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
+        told += [{"level": "error", "text": line} for line in lines if not line.startswith(b"{")]
+        return [line for line in told if line["level"] in ("error", "critical")]
+
+    def _end(self, number: int) -> None:
+        self.process.send_signal(number)
+        self.process.wait(STOP_SECONDS)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
