@@ -178,10 +178,16 @@ def _start_loops(config: Config, services: Services, stack: AsyncExitStack) -> N
     start("listen", LISTEN_AGAIN_SECONDS, hub.follow_others)
     start("probe", PROBE_SECONDS, hub.probe)
     if config.loops:
-        start("expiry", config.sweep_seconds, partial(
-            expiry.run_once, db, config.sweep_batch, hub.changed))
-        start("promotion", PROMOTE_SECONDS, partial(
-            promotion.run_once, db, PROMOTE_BATCH, hub.changed))
+        start(
+            "expiry",
+            config.sweep_seconds,
+            partial(expiry.run_once, db, config.sweep_batch, hub.changed),
+        )
+        start(
+            "promotion",
+            PROMOTE_SECONDS,
+            partial(promotion.run_once, db, PROMOTE_BATCH, hub.changed),
+        )
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
     stack.push_async_callback(claiming.idle)
     stack.push_async_callback(services.holding.idle)

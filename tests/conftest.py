@@ -12,8 +12,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from server.db import embedded, schema
-
+from tests.factories import Agent, Workspace, World
 from tests.identity import client_as, own_db  # noqa: F401 - fixtures
+from tests.serving import Server
 
 pytest_plugins = ["agent_sdk.testing"]
 
@@ -78,6 +79,32 @@ def fresh_database(new_database: Callable[[bool], str]) -> str:
 def empty_database(new_database: Callable[[bool], str]) -> str:
     """A database with nothing in it at all."""
     return new_database(False)
+
+
+@pytest.fixture(scope="session")
+def world(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The server that most tests share. Its loops run when a test calls them, and never else."""
+    server = Server(database, tmp_path_factory.mktemp("server"), WORKLEASE_LOOPS=False)
+    shared = World(server)
+    yield shared
+    shared.close()
+    server.stop()
+    assert server.errors() == []
+
+
+@pytest.fixture
+def workspace(world: World) -> Iterator[Workspace]:
+    """A workspace of this test's own, which must be in order when the test is done."""
+    own = world.workspace()
+    yield own
+    assert own.faults() == {}
+    own.close()
+
+
+@pytest.fixture
+def agent(workspace: Workspace) -> Agent:
+    """An agent's session in the workspace of this test."""
+    return workspace.agent()
 
 
 def _execute(conninfo: str, statement: str, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""Micro-batching: while one batch of a kind is at the database, later calls queue and leave together."""
+"""Micro-batching: while one batch is at the database, later calls queue and leave together."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from server.db.pool import ConnectionLost
+from server.db.pool import ConnectionLost, Fault
 from server.errors import Problem
 from server.store.leases import CallAnswer
 from server.telemetry import BatchServed, occur
@@ -71,9 +71,7 @@ class Batcher(Generic[C, A]):
         finally:
             self._running = None
 
-    def _take(
-        self, queue: list[Waiting[C, A]]
-    ) -> tuple[list[Waiting[C, A]], list[Waiting[C, A]]]:
+    def _take(self, queue: list[Waiting[C, A]]) -> tuple[list[Waiting[C, A]], list[Waiting[C, A]]]:
         """The next batch, and what stays; callers that have gone are dropped."""
         batch: dict[str, Waiting[C, A]] = {}
         left = []
@@ -93,10 +91,10 @@ class Batcher(Generic[C, A]):
         except ConnectionLost:
             # The commit is unknown: what may be repeated is, once; the rest is told so.
             await self._one_by_one(workspace_id, batch, lost=True)
-        except Problem as problem:
+        except (Problem, Fault) as problem:
             # Rolled back: whose fault it is shows when each goes alone; a lock held by a long
             # transaction is nobody's, and would only hold up the others again.
-            if len(batch) > 1 and problem.code != "database_unavailable":
+            if len(batch) > 1 and not _is_outage(problem):
                 await self._one_by_one(workspace_id, batch, lost=False)
             else:
                 for waiting in batch:
@@ -112,23 +110,25 @@ class Batcher(Generic[C, A]):
         seconds = time.perf_counter() - began
         occur(BatchServed, count=len(batch), value=seconds, operation=self._operation)
 
-    async def _one_by_one(
-        self, workspace_id: str, batch: list[Waiting[C, A]], lost: bool
-    ) -> None:
+    async def _one_by_one(self, workspace_id: str, batch: list[Waiting[C, A]], lost: bool) -> None:
         for waiting in batch:
             if lost and not self._repeatable(waiting.call):
                 _refuse(waiting, Problem("database_unavailable", retry_after_seconds=1))
                 continue
             try:
                 [answer] = await self._serve(workspace_id, [waiting.call])
-            except Problem as problem:
+            except (Problem, Fault) as problem:
                 _refuse(waiting, problem)
             else:
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
 
 
-def _refuse(waiting: Waiting[Any, Any], problem: Problem) -> None:
+def _is_outage(problem: Exception) -> bool:
+    return isinstance(problem, Problem) and problem.code == "database_unavailable"
+
+
+def _refuse(waiting: Waiting[Any, Any], problem: Exception) -> None:
     if not waiting.answer.done():
         waiting.answer.set_exception(problem)
 

@@ -114,7 +114,7 @@ class Claiming:
         self, workspace_id: str, wish: Wish, wait_seconds: int, gone: "asyncio.Future[Any] | None",
         waiting_limit: int,
     ) -> Claimed:  # fmt: skip
-        """Claims for one caller, waiting for a first run if asked; gone is done when it has left."""
+        """Claims for one caller, waiting if asked; gone is done when the caller has left."""
         began = time.monotonic()
         if not wait_seconds:
             return self._told(workspace_id, await self._batcher.submit(workspace_id, wish))
@@ -128,7 +128,13 @@ class Claiming:
             while True:
                 got = await self._batcher.submit(workspace_id, wish)
                 left = began + wait_seconds - time.monotonic()
-                if got.claims or got.refused or left <= 0 or self.draining or (gone and gone.done()):
+                if (
+                    got.claims
+                    or got.refused
+                    or left <= 0
+                    or self.draining
+                    or (gone and gone.done())
+                ):
                     break
                 await self._sleep(waiter, left, gone)
         finally:
@@ -232,9 +238,7 @@ class Claiming:
             }
             for n, lease in enumerate(msgspec.json.decode(claim)["lease"] for claim in got.claims)
         ]
-        await release_runs(
-            self._db, workspace_id, msgspec.json.encode(calls).decode(), undo=True
-        )
+        await release_runs(self._db, workspace_id, msgspec.json.encode(calls).decode(), undo=True)
         self.offered(workspace_id, len(calls))
 
 
@@ -273,8 +277,9 @@ def _share(rows: list[CallAnswer]) -> Claimed:
     return Claimed([row.body or "" for row in rows], replayed, rows[0].server_time if rows else "")
 
 
-def make_claimer(caller: Caller, channel: str | None, peer_id: str | None,
-                 capabilities: list[str]) -> Claimer:
+def make_claimer(
+    caller: Caller, channel: str | None, peer_id: str | None, capabilities: list[str]
+) -> Claimer:
     """Who claims, and with what."""
     return Claimer(
         caller.agent_name or "", caller.session_id or "", channel, peer_id, frozenset(capabilities)

@@ -1,4 +1,4 @@
-"""What the holder of a lease calls: heartbeat, complete, fail, release, each through its batcher."""
+"""What the holder of a lease calls: heartbeat, complete, fail, release, each batched."""
 
 import hashlib
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Who is to be told that a workspace changed: waiting claims and streams here, and other processes."""
+"""Who is told that a workspace changed: waiting claims, streams, other processes."""
 
 import asyncio
 import random

@@ -57,7 +57,9 @@ async def claim_next(ctx: Context, body: ClaimNextRequest) -> Encoded[ClaimRespo
     return Encoded(told.encode(), replayed=got.replayed)
 
 
-async def claim(ctx: Context, body: ClaimWish, key: str | None, request_hash: str | None) -> Claimed:
+async def claim(
+    ctx: Context, body: ClaimWish, key: str | None, request_hash: str | None
+) -> Claimed:
     """One claim of the calling session."""
     services, caller = ctx.services, ctx.caller
     await services.identity.register(caller, body.channel, body.capabilities)
@@ -74,9 +76,7 @@ async def claim(ctx: Context, body: ClaimWish, key: str | None, request_hash: st
         return await services.claiming.claim(ctx.workspace_id, wish, 0, None, 0)
     async with _gone(ctx) as gone:
         limit = await services.settings.of(ctx.workspace_id, "max_waiting_claims")
-        return await services.claiming.claim(
-            ctx.workspace_id, wish, body.wait_seconds, gone, limit
-        )
+        return await services.claiming.claim(ctx.workspace_id, wish, body.wait_seconds, gone, limit)
 
 
 async def heartbeat(
@@ -136,9 +136,7 @@ async def fail(ctx: Context, run_id: RunId, body: LeaseFailRequest) -> Encoded[L
     return Encoded((done.body or "").encode(), replayed=done.replayed)
 
 
-async def release(
-    ctx: Context, run_id: RunId, body: LeaseReleaseRequest
-) -> Encoded[LeaseResponse]:
+async def release(ctx: Context, run_id: RunId, body: LeaseReleaseRequest) -> Encoded[LeaseResponse]:
     """Gives a run back; it is queued again and no attempt is burned."""
     call = lease_call(ctx, run_id, body)
     call.fields.update(reason=body.reason, note=body.note, delay_seconds=body.delay_seconds)

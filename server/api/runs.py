@@ -16,9 +16,7 @@ from server.errors import Problem
 from server.store import runs, tasks
 
 
-async def list_runs(
-    ctx: Context, task_id: TaskId, query: RunListQuery
-) -> Encoded[RunListResponse]:
+async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encoded[RunListResponse]:
     """Lists the runs of a task, the last queued first."""
     if not await tasks.has_task(ctx.services.db, ctx.workspace_id, task_id):
         raise Problem("task_not_found", id=task_id)

@@ -137,9 +137,7 @@ async def cancel_task(ctx: Context, task_id: TaskId, body: CancelRequest) -> Enc
     return Encoded(changed.body.encode(), version=changed.version)
 
 
-async def start_task(
-    ctx: Context, task_id: TaskId, body: StartRequest
-) -> Encoded[TaskRunResponse]:
+async def start_task(ctx: Context, task_id: TaskId, body: StartRequest) -> Encoded[TaskRunResponse]:
     """Queues a run of a task that waits for nothing."""
     made = await _start(ctx, task_id, body, "start")
     told = f'{{"task":{made.task},"run":{made.run}}}'

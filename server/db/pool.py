@@ -29,6 +29,10 @@ class ConnectionLost(Problem):
         super().__init__("database_unavailable", retry_after_seconds=1)
 
 
+class Fault(Exception):  # noqa: N818 - the word of the callers
+    """A statement failed for a reason that is the server's own; the text is for the log."""
+
+
 class Statements:
     """What can be asked of one connection."""
 
@@ -72,9 +76,11 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
             raise Problem(error.diag.message_primary or "", **evidence) from None
         if self._connection is not None and self._connection.broken:
             raise ConnectionLost from error
+        if state in REPEATED:
+            return
         if state in UNAVAILABLE or isinstance(error, (PoolTimeout, psycopg.OperationalError)):
-            if state not in REPEATED:
-                raise Problem("database_unavailable", retry_after_seconds=1) from error
+            raise Problem("database_unavailable", retry_after_seconds=1) from error
+        raise Fault(str(error)) from error
 
 
 class Database:

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from server.db.pool import Database
-from server.errors import Problem
+from server.db.pool import Database, Fault
 from server.store import sweep
 from server.telemetry import LeaseExpired, LoopFailed, RunQuarantined, occur
 
@@ -14,9 +13,8 @@ async def run_once(db: Database, limit: int, changed: Callable[[str, int], None]
     for workspace_id, runs in await sweep.sweep_leases(db, limit):
         try:
             ended += await _expire(db, workspace_id, runs, changed)
-        except Problem:
-            raise
-        except Exception:  # noqa: BLE001 - one bad run must not hold up the others
+        except Fault:
+            # One bad run must not hold up the others.
             for run_id in runs:
                 ended += await _expire_alone(db, workspace_id, run_id, changed)
     return ended
@@ -39,9 +37,7 @@ async def _expire_alone(
 ) -> int:
     try:
         return await _expire(db, workspace_id, [run_id], changed)
-    except Problem:
-        raise
-    except Exception as error:  # noqa: BLE001 - put aside, and told
+    except Fault as error:
         occur(LoopFailed, loop="expiry", error=error, run_id=run_id)
         await sweep.set_aside(db, workspace_id, run_id)
         return 0

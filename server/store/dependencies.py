@@ -37,18 +37,20 @@ async def remove_dependency(db: Database, **call: Any) -> Rewired:
     return Rewired(*row)
 
 
-# A page ends early when the results on it pass 4 MiB; its first row is always there. One row more than
-# wanted is looked at, so that each page knows whether another follows.
+# A page ends early when the results on it pass 4 MiB; its first row is always there. One row more
+# than wanted is looked at, so that each page knows whether another follows.
 LIST_DEPENDENCIES = """
 select p.body, p.at, p.depends_on_task_id, p.place < p.found
   from (select _merge(d.body, json_build_object(
                  'result', case when %(include_result)s then r.result end,
                  'result_bytes', octet_length(r.result::text)))::text as body,
                d.created_at as at, d.depends_on_task_id,
-               sum(case when %(include_result)s then octet_length(r.result::text) end) over w as bytes,
+               sum(case when %(include_result)s
+                        then octet_length(r.result::text) end) over w as bytes,
                row_number() over w as place, count(*) over () as found
           from (select x.* from dependency_reference_wire x
-                  join task t on t.workspace_id = %(workspace_id)s and t.task_id = x.depends_on_task_id
+                  join task t on t.workspace_id = x.workspace_id
+                             and t.task_id = x.depends_on_task_id
                  where x.workspace_id = %(workspace_id)s and x.task_id = %(task_id)s
                    and (%(status)s::text[] is null or t.status = any (%(status)s))
                    and (%(after_at)s::timestamptz is null
@@ -66,4 +68,3 @@ select p.body, p.at, p.depends_on_task_id, p.place < p.found
 async def list_dependencies(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
     """What a task waits for, oldest edge first: JSON, sort values, whether more follow."""
     return await db.many(LIST_DEPENDENCIES, **filters)
-

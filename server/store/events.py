@@ -16,8 +16,8 @@ async def list_timeline(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
     return await db.many(LIST_TIMELINE, **filters)
 
 
-# A page ends early at 4 MiB; its first row is always there. One row more than wanted is looked at, so
-# that each page knows whether another follows.
+# A page ends early at 4 MiB; its first row is always there. One row more than wanted is looked at,
+# so that each page knows whether another follows.
 LIST_EVENTS = """
 select p.body, p.sequence, p.place < p.found
   from (select e.body, e.sequence, sum(octet_length(e.body)) over w as bytes,
@@ -84,7 +84,7 @@ async def stream_bounds(db: Database, workspace_id: str, task_id: str) -> Bounds
     return Bounds(*row)
 
 
-# The events of a task and of all below it: those of its tree whose task is the task or has it above.
+# The events of a task and of all below it: those of its tree whose task is it or has it above.
 # The log's bounds are of the same snapshot, so nothing is skipped unseen.
 READ_STREAM = """
 with recursive root as (

@@ -31,7 +31,8 @@ select json_build_object('run', json_build_object(
              'created_at', _utc(s.created_at), 'updated_at', _utc(s.updated_at))
            from agent_session s
           where s.workspace_id = r.workspace_id and s.session_id = r.body ->> 'session_id'),
-         'summary', json_build_object('last_activity_at', coalesce(_utc(e.at), r.body ->> 'queued_at'),
+         'summary', json_build_object(
+           'last_activity_at', coalesce(_utc(e.at), r.body ->> 'queued_at'),
            'last_event_type', e.event_type, 'tool_call_count', u -> 'tool_calls',
            'turn_count', u -> 'turns', 'input_tokens', u -> 'input_tokens',
            'output_tokens', u -> 'output_tokens', 'total_tokens', u -> 'total_tokens',
@@ -46,13 +47,9 @@ select json_build_object('run', json_build_object(
 """
 
 
-async def get_run(
-    db: Database, workspace_id: str, run_id: str, session_ttl: float
-) -> str | None:
+async def get_run(db: Database, workspace_id: str, run_id: str, session_ttl: float) -> str | None:
     """A run with its task, session and totals."""
-    row = await db.one(
-        GET_RUN, workspace_id=workspace_id, run_id=run_id, session_ttl=session_ttl
-    )
+    row = await db.one(GET_RUN, workspace_id=workspace_id, run_id=run_id, session_ttl=session_ttl)
     return row[0] if row else None
 
 

@@ -1,0 +1,129 @@
+"""What must always be true of the tables, and what of them a refused call may not change."""
+
+from typing import Any
+
+import psycopg
+
+Connection = psycopg.Connection[Any]
+
+TABLES = (
+    "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
+    "lease", "lane", "offer", "event", "task_activity", "idempotency_key", "agent_session",
+)  # fmt: skip
+# The last-seen time of a known session may move with any call.
+ROWS = """
+select to_jsonb(x) - case when tableoid = 'agent_session'::regclass then 'updated_at' else '' end
+  from {} x where workspace_id = %s order by 1
+"""
+
+OPEN = "('queued', 'claimed', 'starting', 'running', 'needs_attention')"
+LEASED = "('claimed', 'starting', 'running')"
+ENDED = "('completed', 'failed', 'canceled')"
+
+# Each names the rows that break a rule; none may be found.
+RULES = {
+    "P1: one open run a task at most": f"""
+        select task_id from run where workspace_id = %(ws)s and status in {OPEN}
+         group by task_id having count(*) > 1""",
+    "P1: one live lease a run at most": """
+        select run_id from lease where workspace_id = %(ws)s and ended_at is null
+         group by run_id having count(*) > 1""",
+    "a live lease is the newest of a run that is claimed, starting or running": f"""
+        select l.run_id from lease l left join run r using (workspace_id, run_id)
+         where l.workspace_id = %(ws)s and l.ended_at is null
+           and (l.fence = r.fence and r.status in {LEASED}) is not true""",
+    "a claimed, starting or running run has a live lease": f"""
+        select r.run_id from run r left join lease l
+            on l.workspace_id = r.workspace_id and l.run_id = r.run_id and l.ended_at is null
+         where r.workspace_id = %(ws)s and r.status in {LEASED} and l.run_id is null""",
+    "P3: fences of a task are used once, up to its own": """
+        select t.task_id from task t join lease l using (workspace_id, task_id)
+         where t.workspace_id = %(ws)s group by t.task_id, t.fence
+        having count(*) <> count(distinct l.fence) or max(l.fence) > t.fence""",
+    "the newest run has the highest attempt": """
+        select t.task_id from task t where t.workspace_id = %(ws)s and t.newest_run_id is distinct from (
+          select r.run_id from run r where r.workspace_id = t.workspace_id and r.task_id = t.task_id
+           order by r.attempt desc limit 1)""",
+    "attempts_used counts the runs": """
+        select t.task_id from task t where t.workspace_id = %(ws)s and t.attempts_used <> (
+          select count(*) from run r where r.workspace_id = t.workspace_id and r.task_id = t.task_id)""",
+    "the status of a task follows from its inputs": f"""
+        select t.task_id from task t left join run r
+            on r.workspace_id = t.workspace_id and r.run_id = t.newest_run_id
+         where t.workspace_id = %(ws)s and (t.status, t.current_run_id is not null) is distinct from (
+           case when t.canceled then 'canceled' when r.status in {LEASED} then 'in_progress'
+                when r.status = 'needs_attention' then 'blocked'
+                when r.status in ('completed', 'failed') then r.status
+                when t.dependencies_waiting > 0 then 'blocked' else 'ready' end,
+           coalesce(r.status in {LEASED}, false) and not t.canceled)""",
+    "ended tasks and runs, and no others, say when": f"""
+        select task_id from task where workspace_id = %(ws)s
+           and (closed_at is not null) <> (status in {ENDED})
+        union all
+        select run_id from run where workspace_id = %(ws)s
+           and (ended_at is not null) <> (status in {ENDED})""",
+    "an edge is satisfied if what it waits for is": """
+        select d.task_id from dependency d
+          join task t on t.workspace_id = d.workspace_id and t.task_id = d.task_id
+          join task a on a.workspace_id = d.workspace_id and a.task_id = d.depends_on_task_id
+         where d.workspace_id = %(ws)s and d.satisfied <> (a.status = 'completed'
+           or (t.on_dependency_failure = 'run' and a.status in ('failed', 'canceled')))""",
+    "dependencies_waiting counts the edges that are not satisfied": """
+        select t.task_id from task t where t.workspace_id = %(ws)s and t.dependencies_waiting <> (
+          select count(*) from dependency d where d.workspace_id = t.workspace_id
+             and d.task_id = t.task_id and not d.satisfied)""",
+    "P6: an offer stands for a queued run of a ready task, with its lane and priority": """
+        select o.run_id from offer o
+          left join run r on r.workspace_id = o.workspace_id and r.run_id = o.run_id
+          left join task t on t.workspace_id = o.workspace_id and t.task_id = r.task_id
+         where o.workspace_id = %(ws)s and ((r.status, t.status, t.newest_run_id)
+               = ('queued', 'ready', r.run_id) and (o.lane_id, o.priority, o.available_at)
+               = (r.lane_id, t.priority, r.available_at) and r.available_at <= lease_now()) is not true""",
+    "P7: a queued run of a ready task has an offer, or waits for its time": """
+        select r.run_id from run r join task t using (workspace_id, task_id)
+          left join offer o on o.workspace_id = r.workspace_id and o.run_id = r.run_id
+         where r.workspace_id = %(ws)s and r.status = 'queued' and t.status = 'ready'
+           and (o.run_id is null) = (r.due_at is null)""",
+    "only queued runs of ready tasks wait for their time": """
+        select r.run_id from run r join task t using (workspace_id, task_id)
+         where r.workspace_id = %(ws)s and r.due_at is not null
+           and (r.status, t.status, r.due_at) <> ('queued', 'ready', r.available_at)""",
+    "P7: what is ready is queued where that is asked for": """
+        select t.task_id from task t where t.workspace_id = %(ws)s and t.status = 'ready'
+           and t.auto_enqueue_on_ready and t.newest_run_id is null""",
+    "P8: the log has no gaps": """
+        select 'log' from event where workspace_id = %(ws)s
+        having count(*) <> coalesce(max(sequence), 0)""",
+    "the newest event of each task is known": """
+        select e.task_id from event e join task t using (workspace_id, task_id)
+          left join task_activity a using (workspace_id, task_id)
+         where e.workspace_id = %(ws)s group by e.task_id, a.sequence
+        having a.sequence is distinct from max(e.sequence)""",
+    "a child is one deeper than its parent, in the same tree": """
+        select c.task_id from task c join task p
+            on p.workspace_id = c.workspace_id and p.task_id = c.parent_task_id
+         where c.workspace_id = %(ws)s
+           and (c.depth, c.root_task_id) <> (p.depth + 1, p.root_task_id)""",
+    "under a canceled task there is nothing open": f"""
+        select c.task_id from task c join task p
+            on p.workspace_id = c.workspace_id and p.task_id = c.parent_task_id
+         where c.workspace_id = %(ws)s and p.canceled and c.status not in {ENDED}
+           and c.status <> 'in_progress'""",
+}  # fmt: skip
+
+
+def snapshot(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
+    """Every row of a workspace, by table."""
+    return {
+        name: [row[0] for row in db.execute(ROWS.format(name).encode(), [workspace_id])]
+        for name in TABLES
+    }
+
+
+def faults(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
+    """The rules that a workspace breaks, with the rows that break them."""
+    found = {
+        rule: [row[0] for row in db.execute(query.encode(), {"ws": workspace_id})]
+        for rule, query in RULES.items()
+    }
+    return {rule: rows for rule, rows in found.items() if rows}
