@@ -1240,7 +1240,7 @@ begin
     insert into task_body (workspace_id, task_id, description, metadata, payload)
     select p_workspace_id, x.id, x.description, x.metadata, x.payload from unnest(v_tasks) x;
     insert into execution_profile (workspace_id, task_id, profile, created_at, updated_at)
-    select p_workspace_id, x.id, x.execution_profile, v_now, v_now
+    select p_workspace_id, x.id, x.execution_profile - array['task_id', 'created_at', 'updated_at'], v_now, v_now
       from unnest(v_tasks) x where x.execution_profile is not null;
     insert into dependency (workspace_id, task_id, depends_on_task_id, satisfied, created_at)
     select p_workspace_id, x.id, w.id, _satisfies(t.status, x.on_dependency_failure), v_now
@@ -2039,7 +2039,7 @@ begin
       select o.run_id, o.task_id, h.n
         from unnest(v_heads) with ordinality h (run_id, n)
         join offer o on o.workspace_id = p_ws and o.run_id = h.run_id
-       where h.run_id <> all (v_tried) and (p_team.run_ref is null or o.lane_id = any (p_team.lanes))
+       where h.run_id <> all (v_tried) and p_team.lanes @> array[o.lane_id] and o.priority >= p_team.priority_min
        order by h.n limit p_wanted - cardinality(runs)
        for no key update of o skip locked) x;
     v_tried := v_tried || v_runs;

@@ -158,7 +158,7 @@ static bool ask(struct agent *a) {
     a->out_length = sprintf(a->out,
         "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n"
         "Connection: keep-alive\r\nUser-Agent: bench\r\nAuthorization: Bearer %s\r\n"
-        "Content-Type: application/json\r\nX-Session-ID: %s\r\nX-Agent-Name: bench\r\n%s"
+        "Content-Type: application/json\r\nX-Session-ID: %s\r\nX-Agent-Name: local\r\n%s"
         "Content-Length: %zu\r\n\r\n%s", path, key, a->session, idempotency, length, body);
     requests++;
     a->sent_at = now();

@@ -65,7 +65,7 @@ class App:
             occur(ServerDraining)
             self._services.draining = True
             self._services.claiming.drain()
-            self._services.hub.poll()
+            self._services.hub.close()
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:

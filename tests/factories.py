@@ -68,6 +68,12 @@ class World:
         """What a service of the server does on this database."""
         return self._runner.run(service(self._pool))
 
+    def until_waiting(self, count: int = 1) -> None:
+        """Returns when so many other calls are under way at the server."""
+        name = "worklease_http_requests_in_flight "
+        while f"{name}{count + 1}.0" not in self.admin.get("/metrics"):
+            pass
+
     def _changed(self, workspace_id: str, offers: int) -> None:
         # As another server's hub tells it.
         self.db.execute("select pg_notify('worklease', %s)", [f"tests {workspace_id} {offers}"])

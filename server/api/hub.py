@@ -1,13 +1,13 @@
 """Who is told that a workspace changed: waiting claims, streams, other processes."""
 
 import asyncio
-import random
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from server.api.feed import Feed
 from server.db.listen import listen
 from server.db.pool import Database
 from server.errors import Problem
@@ -27,7 +27,7 @@ class Hub:
         self._conninfo = conninfo
         self._offered = offered
         self._name = secrets.token_hex(8)
-        self._streams: dict[str, set[asyncio.Event]] = {}
+        self._feeds: dict[str, Feed] = {}
         self._pending: dict[str, int] = {}
         self._sending: asyncio.Task[None] | None = None
         self._sent_at = 0.0
@@ -43,35 +43,33 @@ class Hub:
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
 
-    def subscribe(self, workspace_id: str) -> asyncio.Event:
-        """An event that is set whenever the workspace's log may have grown."""
-        event = asyncio.Event()
-        self._streams.setdefault(workspace_id, set()).add(event)
-        return event
+    def feed(self, workspace_id: str) -> Feed:
+        """The live end of a workspace's log."""
+        return self._feeds.setdefault(workspace_id, Feed(self._db, workspace_id))
 
-    def unsubscribe(self, workspace_id: str, event: asyncio.Event) -> None:
-        """Ends a subscription."""
-        streams = self._streams.get(workspace_id, set())
-        streams.discard(event)
-        if not streams:
-            self._streams.pop(workspace_id, None)
+    def streams(self) -> int:
+        """How many streams this process serves."""
+        return sum(map(len, self._feeds.values()))
 
-    def subscribers(self, workspace_id: str | None = None) -> int:
-        """How many streams follow a workspace, or all of them."""
-        if workspace_id is not None:
-            return len(self._streams.get(workspace_id, ()))
-        return sum(map(len, self._streams.values()))
+    def close(self) -> None:
+        """Ends all streams."""
+        for feed in self._feeds.values():
+            feed.close()
 
     def poll(self) -> None:
         """Lets every stream look, in case a hint was lost."""
-        for workspace_id in list(self._streams):
-            self._wake(workspace_id)
+        for workspace_id, feed in list(self._feeds.items()):
+            if feed:
+                feed.hint()
+            else:
+                del self._feeds[workspace_id]
 
     async def follow_others(self) -> None:
         """Passes on what other processes tell, until the connection breaks."""
         async for notice in listen(self._conninfo, CHANNEL):
             if notice is None:
                 self.poll()
+                await self.probe()
             else:
                 self._hear(notice)
 
@@ -95,8 +93,9 @@ class Hub:
                 self._offered(workspace_id, int(offers))
 
     def _wake(self, workspace_id: str) -> None:
-        for event in self._streams.get(workspace_id, ()):
-            event.set()
+        feed = self._feeds.get(workspace_id)
+        if feed is not None:
+            feed.hint()
 
     async def _send(self) -> None:
         try:
@@ -121,8 +120,3 @@ async def pause(seconds: float) -> None:
     over = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(seconds, over.set_result, None)
     await over
-
-
-def jitter(seconds: float) -> float:
-    """A time around this one, so that processes do not act in step."""
-    return seconds * random.uniform(0.75, 1.25)

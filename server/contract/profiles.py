@@ -94,6 +94,16 @@ class ExecutionProfile(Answer):
     updated_at: Time | None
 
 
+class Demands(Request):
+    """Lists of names: each name once, in order."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            listed = getattr(self, name)
+            if isinstance(listed, list):
+                setattr(self, name, sorted(set(listed)))
+
+
 class CoordinatorInput(Request):
     """Who is to coordinate the work."""
 
@@ -104,7 +114,7 @@ class CoordinatorInput(Request):
     guidance: Guidance | None = None
 
 
-class WorkerInput(Request):
+class WorkerInput(Demands):
     """Who is to do the work."""
 
     mode: WorkerMode = "inherit"
@@ -117,12 +127,13 @@ class WorkerInput(Request):
     preferred_capabilities: Selectors = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         allowed = self.allowed_agent_names
         if self.agent_name is not None and allowed and self.agent_name not in allowed:
             raise FieldError("agent_name", "allowed", "must be one of allowed_agent_names")
 
 
-class ParticipantsInput(Request):
+class ParticipantsInput(Demands):
     """Who is to take part in the work."""
 
     allowed_agent_names: Selectors = field(default_factory=list)

@@ -102,7 +102,7 @@ with recursive root as (
   select d.task_id, d.parent_task_id from deleted_task d
    where d.workspace_id = %(workspace_id)s and d.root_task_id = (select root_task_id from root)
 ), below as (
-  select %(task_id)s::text as task_id
+  select %(task_id)s::text collate "C" as task_id
   union
   select p.task_id from parents p join below b on p.parent_task_id = b.task_id
 )
@@ -118,3 +118,35 @@ select t.sequence, t.event_type, t.task_id, t.body::text
 async def read_stream(db: Database, **position: Any) -> list[tuple[Any, ...]]:
     """The next events of a task and its descendants: sequence, type, task id, TimelineItem."""
     return await db.many(READ_STREAM, **position)
+
+
+# The next events of a workspace. Only those that somebody watches, on the task itself or on one
+# above it, are rendered; the others tell how far the log was read.
+READ_FEED = """
+with recursive page as materialized (
+  select e.sequence, e.event_type, e.task_id from event e
+   where e.workspace_id = %(workspace_id)s and e.sequence > %(after)s
+   order by e.sequence limit %(limit)s
+), above (start_id, task_id) as (
+  select distinct p.task_id, p.task_id from page p where p.task_id is not null
+  union all
+  select a.start_id, coalesce(t.parent_task_id, d.parent_task_id)
+    from above a
+    left join task t on t.workspace_id = %(workspace_id)s and t.task_id = a.task_id
+    left join deleted_task d on d.workspace_id = %(workspace_id)s and d.task_id = a.task_id
+   where coalesce(t.parent_task_id, d.parent_task_id) is not null
+), watched as (
+  select a.start_id, array_agg(a.task_id) as task_ids
+    from above a where a.task_id = any (%(watched)s) group by a.start_id
+)
+select p.sequence, p.event_type, p.task_id, w.task_ids,
+       case when w.start_id is not null then (select t.body::text from timeline_wire t
+         where t.workspace_id = %(workspace_id)s and t.sequence = p.sequence) end
+  from page p left join watched w on w.start_id = p.task_id
+ order by p.sequence
+"""
+
+
+async def read_feed(db: Database, **position: Any) -> list[tuple[Any, ...]]:
+    """The next events: sequence, type, task id, and if watched by whom and the TimelineItem."""
+    return await db.many(READ_FEED, **position)
