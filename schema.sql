@@ -51,7 +51,7 @@ create function _new_id(p_prefix text) returns text language sql volatile as $$
 $$;
 
 -- Timestamps on the wire: RFC 3339, UTC, six digits.
-create function _utc(p_at timestamptz) returns text language sql immutable as $$
+create function _utc(p_at timestamptz) returns text language sql stable as $$
   select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 $$;
 
@@ -165,7 +165,8 @@ create table task (
 ) with (fillfactor = 80);                    -- a claim and a completion update in place (HOT)
 create index task_parent on task (workspace_id, parent_task_id) where parent_task_id is not null;
 create index task_root on task (workspace_id, root_task_id) where parent_task_id is not null;
-create index task_created on task (workspace_id, created_at, task_id);
+-- Without task_id: on a table that looks empty the planner would take it for the primary key's equal.
+create index task_created on task (workspace_id, created_at);
 
 -- The wide values of a task, apart from the row that every claim updates.
 create table task_body (
@@ -241,7 +242,8 @@ create unique index run_attempt on run (workspace_id, task_id, attempt);
 create index run_due on run (due_at, workspace_id) where due_at is not null;
 create index run_due_here on run (workspace_id, due_at) where due_at is not null;
 
--- The wide values of a run; a row from the first of them on.
+-- The wide values of a run; a row from the first of them on. No foreign key, as with lease: whoever writes here
+-- holds the run.
 create table run_body (
   workspace_id word,
   run_id word,
@@ -252,8 +254,7 @@ create table run_body (
   progress_percent double precision,
   progress_message text,
   progress_at timestamptz,
-  primary key (workspace_id, run_id),
-  foreign key (workspace_id, run_id) references run on delete cascade);
+  primary key (workspace_id, run_id));
 
 -- One row a claim, live until ended_at is set, and remembered as long as the run. No foreign key: claim_runs()
 -- holds the run it writes here, and delete_task() takes both. Heartbeats change no indexed column; check_at is
@@ -331,7 +332,7 @@ create table event (
   at timestamptz not null,
   primary key (workspace_id, sequence));
 create index event_task on event (workspace_id, task_id, sequence) where task_id is not null;
-create index event_root on event (workspace_id, root_task_id, sequence) where root_task_id is not null;
+create index event_root on event (workspace_id, root_task_id, sequence) where root_task_id <> task_id;
 
 -- The newest event of each task, for lists in order of activity; written under the log lock.
 create table task_activity (
@@ -358,7 +359,8 @@ create type new_run as (
   task_id text, previous_run_id text, network_channel text, metadata json, idempotency_key text,
   available_at timestamptz, reason text, automatic boolean, run_id text, cause cause);
 
--- A call under a lease, as the server decoded it. `genuine`: the token's HMAC is this server's.
+-- A call under a lease, as the server decoded it: the n-th of its batch, from 0. `genuine`: the token's HMAC is
+-- this server's.
 create type lease_call as (
   n int, run_id text, session_id text, agent_name text, token_hash text, token_fence bigint, genuine boolean,
   fence bigint, lease_seconds int, cause cause,
@@ -368,29 +370,29 @@ create type lease_call as (
 -- One answer of a function of many callers: refused (code), repeated, or done, with the JSON to send.
 create type call_answer as (n int, code text, evidence jsonb, replayed boolean, body text, offers int);
 
-create function _cause(p_cause jsonb) returns cause language sql immutable as $$
+create function _cause(p_cause jsonb) returns cause language sql stable as $$
   select jsonb_populate_record(null::cause, p_cause)
 $$;
 
 create function _event(p_cause cause, p_type text, p_task_id text, p_run_id text, p_payload jsonb)
-returns new_event language sql immutable as $$
+returns new_event language sql stable as $$
   select row(p_task_id, p_run_id, p_type, p_payload, p_cause)::new_event
 $$;
 
 -- ══ 4. Settings ═════════════════════════════════════════════════════════════════════════════════════════════
 
-create function _setting(p_settings jsonb, p_name text, p_default int) returns int language sql immutable as $$
+create function _setting(p_settings jsonb, p_name text, p_default int) returns int language sql stable as $$
   select coalesce((p_settings ->> p_name)::int, p_default)
 $$;
 
 -- The head start of a priority, in seconds.
-create function _head_start(p_settings jsonb, p_priority smallint) returns int language sql immutable as $$
+create function _head_start(p_settings jsonb, p_priority smallint) returns int language sql stable as $$
   select coalesce((p_settings -> 'head_start_seconds' ->> case p_priority
            when 10 then 'low' when 20 then 'medium' when 30 then 'high' else 'urgent' end)::int,
          case p_priority when 10 then 0 when 20 then 600 when 30 then 3600 else 86400 end)
 $$;
 
-create function _priority_name(p_priority smallint) returns text language sql immutable as $$
+create function _priority_name(p_priority smallint) returns text language sql stable as $$
   select case p_priority when 10 then 'low' when 20 then 'medium' when 30 then 'high' else 'urgent' end
 $$;
 
@@ -407,41 +409,40 @@ end $$;
 
 -- Numbers and writes the events of one transition. Takes the workspace's log lock, the last lock of all, and
 -- reads the highest sequence in the next statement: so sequence order is commit order, without gaps.
-create function _log(p_ws text, p_now timestamptz, p_events new_event[]) returns bigint language plpgsql as $$
-declare
-  v_last bigint;
+create function _log(p_ws text, p_now timestamptz, p_events new_event[]) returns void language plpgsql as $$
 begin
   perform _plan_for(cardinality(p_events));
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
-  select e.sequence into v_last from event e where e.workspace_id = p_ws order by e.sequence desc limit 1;
-  v_last := coalesce(v_last, 0);
 
   -- task_status, status, attempt and fence are those after the whole transition.
-  insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
-                     origin_kind, origin_ref, payload, at)
-  select p_ws, v_last + e.n, e.task_id, coalesce(t.root_task_id, d.root_task_id), e.run_id, e.event_type,
-         (e.cause).actor_kind, (e.cause).actor_ref, (e.cause).origin_kind, (e.cause).origin_ref,
-         case when r.run_id is not null then e.payload || jsonb_build_object('task_status', t.status,
-                'status', r.status, 'attempt', r.attempt, 'fence', r.fence)
-              when t.task_id is not null then e.payload || jsonb_build_object('task_status', t.status)
-              else e.payload end,
-         p_now
-    from unnest(p_events) with ordinality e (task_id, run_id, event_type, payload, cause, n)
-    left join task t on t.workspace_id = p_ws and t.task_id = e.task_id
-    left join run r on r.workspace_id = p_ws and r.run_id = e.run_id
-    left join deleted_task d on t.task_id is null and d.workspace_id = p_ws and d.task_id = e.task_id;
-
+  with logged as (
+    insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
+                       origin_kind, origin_ref, payload, at)
+    select p_ws, coalesce(x.sequence, 0) + e.n, e.task_id, coalesce(t.root_task_id, d.root_task_id), e.run_id,
+           e.event_type, (e.cause).actor_kind, (e.cause).actor_ref, (e.cause).origin_kind,
+           (e.cause).origin_ref,
+           case when r.run_id is not null then e.payload || jsonb_build_object('task_status', t.status,
+                  'status', r.status, 'attempt', r.attempt, 'fence', r.fence)
+                when t.task_id is not null then e.payload || jsonb_build_object('task_status', t.status)
+                else e.payload end,
+           p_now
+      from (select (select l.sequence from event l
+             where l.workspace_id = p_ws order by l.sequence desc limit 1) as sequence) x
+      cross join unnest(p_events) with ordinality e (task_id, run_id, event_type, payload, cause, n)
+      left join lateral (select k.task_id, k.root_task_id, k.status from task k
+        where k.workspace_id = p_ws and k.task_id = e.task_id offset 0) t on true
+      left join lateral (select k.run_id, k.status, k.attempt, k.fence from run k
+        where k.workspace_id = p_ws and k.run_id = e.run_id offset 0) r on true
+      left join deleted_task d on t.task_id is null and d.workspace_id = p_ws and d.task_id = e.task_id
+    returning task_id, sequence
+  )
   insert into task_activity (workspace_id, task_id, sequence, at)
-  select p_ws, e.task_id, v_last + max(e.n), p_now
-    from unnest(p_events) with ordinality e (task_id, run_id, event_type, payload, cause, n)
-    join task t on t.workspace_id = p_ws and t.task_id = e.task_id
-   group by e.task_id
+  select p_ws, g.task_id, max(g.sequence), p_now from logged g where g.task_id is not null group by g.task_id
   on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at;
-  return v_last + coalesce(cardinality(p_events), 0);
 end $$;
 
 -- Events that belong to a transition written outside this file (keys, workspaces).
-create function _log_events(p_workspace_id text, p_events jsonb) returns bigint language sql as $$
+create function _log_events(p_workspace_id text, p_events jsonb) returns void language sql as $$
   select _log(p_workspace_id, lease_now(), array_agg(row(x ->> 'task_id', x ->> 'run_id', x ->> 'type',
                 x -> 'payload', _cause(x))::new_event order by n))
     from jsonb_array_elements(p_events) with ordinality e (x, n)
@@ -452,7 +453,7 @@ $$;
 -- What a run demands of its claimer: owner, channel, and the worker and participants lists of the profile.
 -- Absent demands are left out, so equal demands are equal JSON.
 create function _demands(p_owner_kind text, p_owner_ref text, p_channel text, p_profile jsonb) returns jsonb
-language sql immutable as $$
+language sql stable as $$
   select jsonb_strip_nulls(jsonb_build_object(
     'owner_kind', p_owner_kind, 'owner_ref', p_owner_ref, 'channel', p_channel,
     'agent', p_profile -> 'worker' ->> 'agent_name',
@@ -487,16 +488,16 @@ end $$;
 
 -- Whether a task of this status satisfies an edge of a task with this policy.
 create function _satisfies(p_status text, p_on_dependency_failure text) returns boolean
-language sql immutable as $$
+language sql stable as $$
   select p_status = 'completed'
       or (p_on_dependency_failure = 'run' and p_status in ('failed', 'canceled'))
 $$;
 
-create function _is_open(p_run_status text) returns boolean language sql immutable as $$
+create function _is_open(p_run_status text) returns boolean language sql stable as $$
   select coalesce(p_run_status in ('queued', 'claimed', 'starting', 'running', 'needs_attention'), false)
 $$;
 
-create function _is_leased(p_run_status text) returns boolean language sql immutable as $$
+create function _is_leased(p_run_status text) returns boolean language sql stable as $$
   select coalesce(p_run_status in ('claimed', 'starting', 'running'), false)
 $$;
 
@@ -514,34 +515,44 @@ $$;
 -- One view an entity; `body` is its JSON, with the fields of the Struct of the same name in server/contract.
 
 -- Two JSON objects as one, the order of their fields kept.
-create function _merge(p_a json, p_b json) returns json language sql immutable as $$
+create function _merge(p_a json, p_b json) returns json language sql stable as $$
   select (left(p_a::text, -1) || ',' || substr(p_b::text, 2))::json
 $$;
 
 -- A free JSON value as it stands in lists, timelines and streams: null above 8 KiB.
-create function _cut(p_value json) returns json language sql immutable as $$
+create function _cut(p_value json) returns json language sql stable as $$
   select case when octet_length(p_value::text) <= 8192 then p_value end
 $$;
 
 -- The same for the `result` of a whole task or run.
-create function _cut_result(p_body json) returns json language sql immutable as $$
+create function _cut_result(p_body json) returns json language sql stable as $$
   select case when (p_body ->> 'result_bytes')::int > 8192
               then (p_body::jsonb || '{"result": null}')::json else p_body end
 $$;
 
-create function _actor(p_kind text, p_ref text) returns json language sql immutable as $$
+create function _actor(p_kind text, p_ref text) returns json language sql stable as $$
   select case when p_kind is not null then json_build_object('kind', p_kind, 'ref', p_ref) end
 $$;
 
--- What the claims of these runs used; each lease keeps its own, so a repeated report adds nothing.
-create function _usage(p_ws text, p_runs text[]) returns json language sql stable as $$
-  select json_build_object(
-    'input_tokens', coalesce(sum(l.input_tokens), 0), 'output_tokens', coalesce(sum(l.output_tokens), 0),
-    'total_tokens', coalesce(sum(l.input_tokens), 0) + coalesce(sum(l.output_tokens), 0),
-    'total_cost', coalesce(sum(l.total_cost), 0), 'cost_currency', min(l.cost_currency),
-    'tool_calls', coalesce(sum(l.tool_calls), 0), 'turns', coalesce(sum(l.turns), 0))
-    from lease l where l.workspace_id = p_ws and l.run_id = any (p_runs)
-$$;
+-- What the claims of a run used; each lease keeps its own, so a repeated report adds nothing.
+create view run_usage_wire as
+select r.workspace_id, r.run_id, (select json_build_object(
+         'input_tokens', coalesce(sum(l.input_tokens), 0), 'output_tokens', coalesce(sum(l.output_tokens), 0),
+         'total_tokens', coalesce(sum(l.input_tokens), 0) + coalesce(sum(l.output_tokens), 0),
+         'total_cost', coalesce(sum(l.total_cost), 0), 'cost_currency', min(l.cost_currency),
+         'tool_calls', coalesce(sum(l.tool_calls), 0), 'turns', coalesce(sum(l.turns), 0))
+         from lease l where l.workspace_id = r.workspace_id and l.run_id = r.run_id) as body
+  from run r;
+
+create view task_usage_wire as
+select t.workspace_id, t.task_id, (select json_build_object(
+         'input_tokens', coalesce(sum(l.input_tokens), 0), 'output_tokens', coalesce(sum(l.output_tokens), 0),
+         'total_tokens', coalesce(sum(l.input_tokens), 0) + coalesce(sum(l.output_tokens), 0),
+         'total_cost', coalesce(sum(l.total_cost), 0), 'cost_currency', min(l.cost_currency),
+         'tool_calls', coalesce(sum(l.tool_calls), 0), 'turns', coalesce(sum(l.turns), 0))
+         from run r join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id
+        where r.workspace_id = t.workspace_id and r.task_id = t.task_id) as body
+  from task t;
 
 create view task_reference_wire as
 select t.workspace_id, t.task_id, (select to_json(w) from (select
@@ -552,10 +563,30 @@ select t.workspace_id, t.task_id, (select to_json(w) from (select
          false as paused, false as effective_paused, null as paused_by_task_id) w) as body
   from task t left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id;
 
--- A run with its current or last lease. What belongs to a lease is shown while it lives and after it ended the
--- run; a run that was queued again has neither holder nor session.
+-- A run with its task and its current or last lease, as the objects that show them. What belongs to a lease is
+-- shown while it lives and after it ended the run; a run that was queued again has neither holder nor session.
 create view run_wire as
-select r.workspace_id, r.run_id, r.task_id, r.status, r.queued_at, (select to_json(w) from (select
+select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queued_at, r.fence, l.token_hash,
+       l.claimed_at,
+       case when live.yes then _utc(l.lease_until) end as lease_until,
+       (select to_json(w) from (select
+         r.task_id, r.run_id, r.status, case when held.yes then l.session_id end as session_id,
+         case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
+         'sha256:' || encode(l.token_hash, 'hex') as claim_token_hash, l.fence,
+         case when live.yes then _utc(l.lease_until) end as lease_until,
+         case when live.yes then _utc(l.heartbeat_at) end as heartbeat_at, l.lease_seconds,
+         _utc(l.deadline_at) as deadline_at,
+         coalesce(r.network_channel, 'coord-' || r.run_id) as coordination_channel_id,
+         channel.body as coordination_channel) w) as lease,
+       channel.body as coordination_channel,
+       (select to_json(w) from (select
+         t.task_id as id, t.identifier, t.title, t.status, _priority_name(t.priority) as priority,
+         _actor(t.owner_kind, t.owner_ref) as owner, t.scope,
+         case when t.scope = 'workspace' then t.workspace_id end as workspace_id,
+         coalesce((select a.sequence from task_activity a
+           where a.workspace_id = t.workspace_id and a.task_id = t.task_id), 0) as latest_event_seq,
+         false as paused, false as effective_paused, null as paused_by_task_id) w) as task,
+       (select to_json(w) from (select
          r.run_id as id, r.task_id, r.status, r.attempt, t.max_attempts,
          _priority_name(t.priority) as priority, r.previous_run_id, r.failure_kind, r.retryable,
          case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
@@ -579,17 +610,34 @@ select r.workspace_id, r.run_id, r.task_id, r.status, r.queued_at, (select to_js
          null as continuation_reason, null as missing_work, null as missing_work_bytes,
          null as next_round_guidance) w) as body
   from run r
-  join task t on t.workspace_id = r.workspace_id and t.task_id = r.task_id
-  left join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id and l.fence = r.fence
-  left join run_body b on b.workspace_id = r.workspace_id and b.run_id = r.run_id
+  -- Each looked up by its key (offset 0), whatever the statistics say.
+  cross join lateral (select k.* from task k
+    where k.workspace_id = r.workspace_id and k.task_id = r.task_id offset 0) t
+  left join lateral (select k.* from lease k
+    where k.workspace_id = r.workspace_id and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
+  left join lateral (select k.* from run_body k
+    where k.workspace_id = r.workspace_id and k.run_id = r.run_id offset 0) b on true
   cross join lateral (select l.fence is not null and l.ended_at is null as yes) live
   cross join lateral (select live.yes
                           or coalesce(l.ended_how in ('complete', 'fail', 'deadline', 'cancel'), false) as yes) held
-  cross join lateral (select _usage(r.workspace_id, array[r.run_id]) as body) u;
+  join run_usage_wire u on u.workspace_id = r.workspace_id and u.run_id = r.run_id
+  -- On which the holder of the run and others talk about it; computed, not stored.
+  cross join lateral (select (select to_json(w) from (select
+         coalesce(r.network_channel, 'coord-' || r.run_id) as id,
+         coalesce(r.network_channel, 'coord-' || r.run_id) as channel,
+         left(coalesce(t.identifier, t.title), 80) as display_name, 'task_run_coordination' as purpose,
+         t.workspace_id, r.task_id, r.run_id,
+         case when json_typeof(b.metadata -> 'workflow_id') = 'string'
+              then b.metadata ->> 'workflow_id' end as workflow_id,
+         '["status","request","reply","blocker","handoff","result","review_request"]'::json
+           as allowed_message_kinds,
+         (select _utc(e.at) from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
+            and e.run_id = r.run_id order by e.sequence desc limit 1) as last_activity_at) w) as body) channel;
 
 -- The fields of a run that its summary has.
-create function _run_summary(p_run jsonb) returns json language sql immutable as $$
-  select case when p_run is not null then (select to_json(w) from (select
+create function _run_summary(p_run jsonb) returns json language plpgsql stable as $$
+begin
+  return case when p_run is not null then (select to_json(w) from (select
     p_run -> 'id' as id, p_run -> 'task_id' as task_id, p_run -> 'status' as status,
     p_run -> 'attempt' as attempt, p_run -> 'max_attempts' as max_attempts,
     p_run -> 'previous_run_id' as previous_run_id, p_run -> 'failure_kind' as failure_kind,
@@ -600,8 +648,8 @@ create function _run_summary(p_run jsonb) returns json language sql immutable as
     p_run -> 'coordination_channel_id' as coordination_channel_id, null as coordination_channel,
     p_run -> 'queued_at' as queued_at, p_run -> 'available_at' as available_at,
     p_run -> 'claimed_at' as claimed_at, p_run -> 'started_at' as started_at,
-    p_run -> 'ended_at' as ended_at, p_run -> 'error' as error, p_run -> 'progress' as progress) w) end
-$$;
+    p_run -> 'ended_at' as ended_at, p_run -> 'error' as error, p_run -> 'progress' as progress) w) end;
+end $$;
 
 create view task_wire as
 select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wide.body) as body
@@ -609,8 +657,7 @@ select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wi
   left join task_body b on b.workspace_id = t.workspace_id and b.task_id = t.task_id
   left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id
   left join run_body n on n.workspace_id = t.workspace_id and n.run_id = t.newest_run_id
-  cross join lateral (select _usage(t.workspace_id, array(select r.run_id from run r
-    where r.workspace_id = t.workspace_id and r.task_id = t.task_id)) as body) u
+  join task_usage_wire u on u.workspace_id = t.workspace_id and u.task_id = t.task_id
   cross join lateral (select to_json(w) as body from (select
          t.task_id as id, t.identifier, t.scope,
          case when t.scope = 'workspace' then t.workspace_id end as workspace_id, t.parent_task_id,
@@ -670,7 +717,7 @@ select t.workspace_id, t.task_id, _merge(t.common, (select to_json(w) from (sele
 
 -- Event ids are made from what makes an event unique: time, workspace, sequence. They read as UUIDv7.
 create function _event_id(p_ws text, p_sequence bigint, p_at timestamptz) returns text
-language sql immutable as $$
+language sql stable as $$
   select 'evt_' || encode(
       substring(int8send((extract(epoch from p_at) * 1000)::bigint) from 3)
       || set_byte(substring(decode(md5(p_ws), 'hex') from 1 for 2), 0,
@@ -701,40 +748,6 @@ select e.workspace_id, e.sequence, e.task_id, e.root_task_id, e.event_type, (sel
   from event e
   left join task_reference_wire t on t.workspace_id = e.workspace_id and t.task_id = e.task_id
   left join run_wire r on r.workspace_id = e.workspace_id and r.run_id = e.run_id;
-
--- The channel on which the holder of a run and others talk about it; computed, not stored.
-create view channel_wire as
-select r.workspace_id, r.run_id, (select to_json(w) from (select
-         coalesce(r.network_channel, 'coord-' || r.run_id) as id,
-         coalesce(r.network_channel, 'coord-' || r.run_id) as channel,
-         left(coalesce(t.identifier, t.title), 80) as display_name, 'task_run_coordination' as purpose,
-         t.workspace_id, r.task_id, r.run_id,
-         case when json_typeof(b.metadata -> 'workflow_id') = 'string'
-              then b.metadata ->> 'workflow_id' end as workflow_id,
-         '["status","request","reply","blocker","handoff","result","review_request"]'::json
-           as allowed_message_kinds,
-         (select _utc(e.at) from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
-            and e.run_id = r.run_id order by e.sequence desc limit 1) as last_activity_at) w) as body
-  from run r
-  join task t on t.workspace_id = r.workspace_id and t.task_id = r.task_id
-  left join run_body b on b.workspace_id = r.workspace_id and b.run_id = r.run_id;
-
--- The current or last lease of a run; claims add the claim token.
-create view lease_wire as
-select r.workspace_id, r.run_id, l.fence, l.session_id, l.claimed_at, l.ended_at is null as live,
-       (select to_json(w) from (select
-         r.task_id, r.run_id, r.status, case when held.yes then l.session_id end as session_id,
-         case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
-         'sha256:' || encode(l.token_hash, 'hex') as claim_token_hash, l.fence,
-         case when l.ended_at is null then _utc(l.lease_until) end as lease_until,
-         case when l.ended_at is null then _utc(l.heartbeat_at) end as heartbeat_at, l.lease_seconds,
-         _utc(l.deadline_at) as deadline_at,
-         c.body -> 'id' as coordination_channel_id, c.body as coordination_channel) w) as body
-  from run r
-  join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id and l.fence = r.fence
-  join channel_wire c on c.workspace_id = r.workspace_id and c.run_id = r.run_id
-  cross join lateral (select l.ended_at is null
-                          or l.ended_how in ('complete', 'fail', 'deadline', 'cancel') as yes) held;
 
 create view task_detail_wire as
 select t.workspace_id, t.task_id, t.version, json_build_object('task', (select to_json(w) from (select
@@ -771,12 +784,16 @@ begin
   with wanted as materialized (
     select x.*, coalesce(x.run_id, _new_id('run')) as new_id, t.attempts_used, n.attempt as newest_attempt,
            s.retries as source_retries, s.chain as source_chain,
-           _demands(t.owner_kind, t.owner_ref, x.network_channel, p.profile) as demands
+           _demands(t.owner_kind, t.owner_ref, x.network_channel, p.profile) as demands, t.place
       from unnest(p_runs) x
-      join task t on t.workspace_id = p_ws and t.task_id = x.task_id
-      left join run n on n.workspace_id = p_ws and n.run_id = t.newest_run_id
-      left join run s on s.workspace_id = p_ws and s.run_id = x.previous_run_id
-      left join execution_profile p on p.workspace_id = p_ws and p.task_id = x.task_id
+      cross join lateral (select k.*, k.ctid as place from task k
+        where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
+      left join lateral (select k.attempt from run k
+        where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) n on true
+      left join lateral (select k.retries, k.chain from run k
+        where k.workspace_id = p_ws and k.run_id = x.previous_run_id offset 0) s on true
+      left join lateral (select k.profile from execution_profile k
+        where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) p on true
   ), lanes as materialized (
     select d.demands, _lane(p_ws, d.demands) as lane_id
       from (select distinct demands from wanted order by demands) d
@@ -789,22 +806,21 @@ begin
            (w.cause).origin_kind, (w.cause).origin_ref, w.idempotency_key, w.network_channel, l.lane_id,
            p_now, p_now, greatest(w.available_at, p_now)
       from wanted w join lanes l using (demands)
-    returning run_id, task_id, previous_run_id, available_at, network_channel, idempotency_key
   ), bodies as (
     insert into run_body (workspace_id, run_id, metadata)
     select p_ws, w.new_id, w.metadata from wanted w where w.metadata is not null
   ), linked as (
-    update task t set newest_run_id = q.run_id, attempts_used = t.attempts_used + 1
-      from queued q where t.workspace_id = p_ws and t.task_id = q.task_id
+    update task t set newest_run_id = w.new_id, attempts_used = t.attempts_used + 1
+      from wanted w where t.ctid = w.place
   )
   -- Operators' retries and recoveries have events of their own (reason null).
-  select array_agg(_event(w.cause, 'task.run_enqueued', q.task_id, q.run_id, jsonb_build_object(
-           'cause', w.reason, 'previous_run_id', q.previous_run_id, 'available_at', _utc(q.available_at),
-           'network_channel', q.network_channel,
-           'coordination_channel_id', coalesce(q.network_channel, 'coord-' || q.run_id),
-           'idempotency_key', q.idempotency_key)) order by q.task_id)
+  select array_agg(_event(w.cause, 'task.run_enqueued', w.task_id, w.new_id, jsonb_build_object(
+           'cause', w.reason, 'previous_run_id', w.previous_run_id,
+           'available_at', _utc(greatest(w.available_at, p_now)), 'network_channel', w.network_channel,
+           'coordination_channel_id', coalesce(w.network_channel, 'coord-' || w.new_id),
+           'idempotency_key', w.idempotency_key)) order by w.task_id)
     into v_events
-    from queued q join wanted w on w.new_id = q.run_id where w.reason is not null;
+    from wanted w where w.reason is not null;
   return coalesce(v_events, '{}');
 end $$;
 
@@ -887,6 +903,10 @@ declare
   v_who int[];                               -- and whose cause it is
   v_all text[] := p_tasks;
   v_changed text[];                          -- tasks whose status changed to or from a terminal one
+  v_new boolean;                             -- some have no run yet
+  v_queued boolean := p_event <> all ('{task.run_completed,task.run_failed}');
+                                             -- some may have, or may have had, an offer
+  v_waiting_ids text[];
   v_runnable new_run[];
   v_more new_event[];
   v_waiting record;
@@ -905,10 +925,13 @@ begin
                   when r.status = 'needs_attention' then 'blocked'
                   when r.status in ('completed', 'failed') then r.status
                   when t.dependencies_waiting > 0 then 'blocked'
-                  else 'ready' end as status
+                  else 'ready' end as status,
+             r.run_id is null as new, r.status is not distinct from 'queued' as queued, t.place
         from unnest(v_front, v_by, v_who) f (task_id, by, who)
-        join task t on t.workspace_id = p_ws and t.task_id = f.task_id
-        left join run r on r.workspace_id = p_ws and r.run_id = t.newest_run_id
+        cross join lateral (select k.*, k.ctid as place from task k
+          where k.workspace_id = p_ws and k.task_id = f.task_id offset 0) t
+        left join lateral (select k.run_id, k.status from run k
+          where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r on true
     ), moved as (
       update task t
          set status = d.status, updated_at = p_now,
@@ -917,7 +940,7 @@ begin
              closed_at = case when d.status not in ('completed', 'failed', 'canceled') then null
                               else coalesce(t.closed_at, p_now) end
         from derived d
-       where t.workspace_id = p_ws and t.task_id = d.task_id
+       where t.ctid = d.place
          and (d.status <> d.was or (t.current_run_id is not null) <> d.leased)
       returning t.task_id, d.was, t.status, d.by, d.who, t.dependencies_waiting
     )
@@ -926,29 +949,35 @@ begin
            array_agg(_event(p_causes[m.who], 'task.status_changed', m.task_id, null, jsonb_build_object(
              'previous_status', m.was, 'cause', p_event, 'cause_task_id', m.by,
              'dependencies_waiting', m.dependencies_waiting)) order by m.task_id)
-             filter (where m.by is not null and m.was <> m.status)
-      into v_changed, v_more
+             filter (where m.by is not null and m.was <> m.status),
+           (select bool_or(d.new) from derived d), v_queued or (select bool_or(d.queued) from derived d)
+      into v_changed, v_more, v_new, v_queued
       from moved m;
     events := events || coalesce(v_more, '{}');
 
     -- Runnable for the first time and to be queued without being asked.
-    select array_agg(row(t.task_id, null, t.network_channel, null, null, t.available_at, 'auto', false,
-                         null, p_causes[f.who])::new_run order by t.task_id)
-      into v_runnable
-      from unnest(v_front, v_who) f (task_id, who)
-      join task t on t.workspace_id = p_ws and t.task_id = f.task_id
-     where t.status = 'ready' and t.auto_enqueue_on_ready and t.newest_run_id is null
-       and t.attempts_used < t.max_attempts;
-    if v_runnable is not null then
-      events := events || _add_runs(p_ws, p_now, v_runnable);
+    if v_new then
+      v_queued := true;
+      select array_agg(row(t.task_id, null, t.network_channel, null, null, t.available_at, 'auto', false,
+                           null, p_causes[f.who])::new_run order by t.task_id)
+        into v_runnable
+        from unnest(v_front, v_who) f (task_id, who)
+        join task t on t.workspace_id = p_ws and t.task_id = f.task_id
+       where t.status = 'ready' and t.auto_enqueue_on_ready and t.newest_run_id is null
+         and t.attempts_used < t.max_attempts;
+      if v_runnable is not null then
+        events := events || _add_runs(p_ws, p_now, v_runnable);
+      end if;
     end if;
 
     exit when v_changed is null;
-    -- Who waits for those: lock them, then read the edges in a new statement. Whoever adds an edge holds the
-    -- depended-on task FOR SHARE, so none can appear behind the caller's locks.
-    perform 1 from task t
-      where t.workspace_id = p_ws and t.task_id = any (array(select d.task_id from dependency d
-        where d.workspace_id = p_ws and d.depends_on_task_id = any (v_changed)))
+    -- Who waits for those. Whoever adds an edge holds the depended-on task FOR SHARE, so none can appear behind
+    -- the caller's locks.
+    v_waiting_ids := array(select d.task_id from dependency d
+      where d.workspace_id = p_ws and d.depends_on_task_id = any (v_changed));
+    exit when cardinality(v_waiting_ids) = 0;
+    -- Lock them, then read the edges in a new statement.
+    perform 1 from task t where t.workspace_id = p_ws and t.task_id = any (v_waiting_ids)
       order by t.task_id for no key update;
     -- on_dependency_failure = cancel: found before the counts move on, canceled below.
     select array_agg(w.task_id order by w.task_id) as tasks, array_agg(w.who order by w.task_id) as who
@@ -997,7 +1026,7 @@ begin
     exit when v_front is null;
     v_all := v_all || v_front;
   end loop;
-  offers := _offer(p_ws, v_all, p_now);
+  offers := case when v_queued then _offer(p_ws, v_all, p_now) else 0 end;
 end $$;
 
 -- Makes the offers of these tasks true: a queued run of a ready task has one when its time has come, with the
@@ -1078,22 +1107,24 @@ create type task_input as (
   metadata json, payload json, available_at timestamptz, retry jsonb, on_dependency_failure text,
   max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb);
 
-create function _task_inputs(p_tasks jsonb, p_bulk boolean) returns task_input[] language sql as $$
-  select array(select x from jsonb_populate_recordset(jsonb_populate_record(null::task_input, jsonb_build_object(
+create function _task_inputs(p_tasks jsonb, p_bulk boolean) returns task_input[] language plpgsql as $$
+begin
+  return array(select x from jsonb_populate_recordset(jsonb_populate_record(null::task_input, jsonb_build_object(
     'scope', 'workspace', 'priority', 'medium', 'max_attempts', 3, 'auto_enqueue_on_ready', p_bulk,
     'retry', jsonb_build_object('strategy', 'exponential_jitter', 'base_seconds', 10, 'max_seconds', 3600),
     'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb)),
-    p_tasks) x)
-$$;
+    p_tasks) x);
+end $$;
 
-create function _weight(p_priority text) returns smallint language sql immutable as $$
+create function _weight(p_priority text) returns smallint language sql stable as $$
   select case p_priority when 'low' then 10 when 'medium' then 20 when 'high' then 30 else 40 end::smallint
 $$;
 
 -- The place of each new task in its tree: its root and depth, through parents old and new.
 create function _place_tasks(p_ws text, p_tasks task_input[])
-returns table (id text, root_task_id text, depth int) language sql as $$
-  with recursive placed (id, root_task_id, depth) as (
+returns table (id text, root_task_id text, depth int) language plpgsql as $$
+begin
+  return query with recursive placed (id, root_task_id, depth) as (
     select x.id, coalesce(p.root_task_id, x.id), coalesce(p.depth, 0) + 1
       from unnest(p_tasks) x
       left join task p on p.workspace_id = p_ws and p.task_id = x.parent_task_id
@@ -1102,8 +1133,8 @@ returns table (id text, root_task_id text, depth int) language sql as $$
     select x.id, p.root_task_id, p.depth + 1
       from placed p join unnest(p_tasks) x on x.parent_task_id = p.id
      where p.depth <= 32
-  ) select * from placed
-$$;
+  ) select * from placed;
+end $$;
 
 -- Refuses what may not be created. Parents and dependencies outside the request are locked by the caller.
 create function _check_tasks(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
@@ -1135,6 +1166,15 @@ begin
    where t.canceled order by x.n limit 1;
   if found then
     perform _refuse('task_canceled', jsonb_build_object('closed_at', _utc(v_bad.closed_at), 'index', v_bad.n));
+  end if;
+
+  select x.n into v_bad
+    from unnest(p_tasks) x
+    join task t on t.workspace_id = p_ws and t.task_id = x.parent_task_id
+   where t.scope = 'workspace' and x.scope = 'global' order by x.n limit 1;
+  if found then
+    perform _refuse('validation_failed', jsonb_build_object('index', v_bad.n, 'errors', jsonb_build_array(
+      jsonb_build_object('field', 'scope', 'rule', 'scope', 'message', 'must be that of the parent'))));
   end if;
 end $$;
 
@@ -1313,15 +1353,17 @@ begin
   return v_task;
 end $$;
 
-create function _task_answer(p_ws text, p_task_id text, out body text, out version int) language sql as $$
-  select json_build_object('task', w.body)::text, w.version
-    from task_wire w where w.workspace_id = p_ws and w.task_id = p_task_id
-$$;
+create function _task_answer(p_ws text, p_task_id text, out body text, out version int) language plpgsql as $$
+begin
+  select json_build_object('task', w.body)::text, w.version into body, version
+    from task_wire w where w.workspace_id = p_ws and w.task_id = p_task_id;
+end $$;
 
-create function _detail_answer(p_ws text, p_task_id text, out body text, out version int) language sql as $$
-  select w.body::text, w.version
-    from task_detail_wire w where w.workspace_id = p_ws and w.task_id = p_task_id
-$$;
+create function _detail_answer(p_ws text, p_task_id text, out body text, out version int) language plpgsql as $$
+begin
+  select w.body::text, w.version into body, version
+    from task_detail_wire w where w.workspace_id = p_ws and w.task_id = p_task_id;
+end $$;
 
 -- An agent drives its own tasks only (and those whose lease it holds, where p_holder says so).
 create function _check_own(p_ws text, p_cause cause, p_role text, p_task task, p_holder boolean) returns void
@@ -1470,10 +1512,14 @@ declare
   v_now timestamptz;
   v_cause cause := _cause(p_cause);
   v_task task;
+  v_given jsonb := p_changes;
   v_stored jsonb;
   v_changes jsonb;
   v_settled record;
 begin
+  if p_changes ->> 'available_at' is not null then
+    v_given := p_changes || jsonb_build_object('available_at', _utc((p_changes ->> 'available_at')::timestamptz));
+  end if;
   v_task := _lock_task(p_workspace_id, p_task_id);
   v_now := lease_now();
   if p_version <> v_task.version then
@@ -1483,7 +1529,7 @@ begin
   select w.body::jsonb into v_stored from task_wire w
    where w.workspace_id = p_workspace_id and w.task_id = p_task_id;
   select jsonb_object_agg(c.key, c.value) into v_changes
-    from jsonb_each(p_changes) c where c.value <> v_stored -> c.key;
+    from jsonb_each(v_given) c where c.value <> v_stored -> c.key;
   if v_changes is not null then
     update task t set
         title = case when v_changes ? 'title' then v_changes ->> 'title' else t.title end,
@@ -1607,6 +1653,9 @@ begin
   delete from lease l using run r
    where r.workspace_id = p_workspace_id and r.task_id = p_task_id
      and l.workspace_id = p_workspace_id and l.run_id = r.run_id;
+  delete from run_body b using run r
+   where r.workspace_id = p_workspace_id and r.task_id = p_task_id
+     and b.workspace_id = p_workspace_id and b.run_id = r.run_id;
   delete from task_activity where workspace_id = p_workspace_id and task_id = p_task_id;
   insert into deleted_task
     values (p_workspace_id, p_task_id, v_task.parent_task_id, v_task.root_task_id);
@@ -1841,9 +1890,10 @@ end $$;
 
 -- ══ 12. Proving a lease ═════════════════════════════════════════════════════════════════════════════════════
 
-create function _calls(p_calls jsonb) returns lease_call[] language sql immutable as $$
-  select array(select x from jsonb_populate_recordset(null::lease_call, p_calls) x)
-$$;
+create function _calls(p_calls jsonb) returns lease_call[] language plpgsql as $$
+begin
+  return array(select x from jsonb_populate_recordset(null::lease_call, p_calls) x);
+end $$;
 
 -- Locks the runs of the calls, by id.
 create function _lock_runs(p_ws text, p_runs text[]) returns void language plpgsql as $$
@@ -1861,16 +1911,26 @@ begin
       select r.task_id from run r where r.workspace_id = p_ws and r.run_id = any (p_runs)
       union
       select d.task_id from run r
-        join dependency d on d.workspace_id = p_ws and d.depends_on_task_id = r.task_id
+        cross join lateral (select k.task_id from dependency k
+          where k.workspace_id = p_ws and k.depends_on_task_id = r.task_id offset 0) d
        where r.workspace_id = p_ws and r.run_id = any (p_runs)))
     order by t.task_id for no key update;
 end $$;
 
+-- A currency other than this one in which the work on a task was counted before.
+create function _other_currency(p_ws text, p_task_id text, p_currency text) returns text language plpgsql as $$
+begin
+  return (select l.cost_currency from run r
+            join lease l on l.workspace_id = p_ws and l.run_id = r.run_id
+           where r.workspace_id = p_ws and r.task_id = p_task_id and l.cost_currency <> p_currency limit 1);
+end $$;
+
 -- What a call under a lease meets, rule by rule in the order in which they are promised; the runs are locked.
 -- code null: the lease is live and the caller holds it. 'replay': this very operation was done already.
-create function _judge(p_ws text, p_calls lease_call[], p_operation text)
-returns table (n int, code text, evidence jsonb) language sql as $$
-  select c.n, v.code,
+create function _judge(p_ws text, p_calls lease_call[], p_operation text) returns call_answer[]
+language plpgsql as $$
+begin
+  return array(select row(c.n, v.code,
          case when v.code is null or v.code = 'replay' then '{}'
               when v.code = 'run_not_found' then jsonb_build_object('id', c.run_id)
               when v.code = 'stale_fence' then jsonb_build_object('run_id', c.run_id,
@@ -1887,21 +1947,21 @@ returns table (n int, code text, evidence jsonb) language sql as $$
                 'run_status', r.status, 'lease_until', _utc(l.lease_until),
                 'deadline_at', _utc(l.deadline_at))
               when v.code = 'currency_mismatch' then jsonb_build_object('run_id', c.run_id,
-                'expected', spent.cost_currency)
-              else jsonb_build_object('run_id', c.run_id) end
+                'expected', _other_currency(p_ws, r.task_id, c.usage ->> 'cost_currency'))
+              else jsonb_build_object('run_id', c.run_id) end, coalesce(v.code = 'replay', false), null,
+         0)::call_answer
     from unnest(p_calls) c
-    left join run r on r.workspace_id = p_ws and r.run_id = c.run_id
-    left join lease l on l.workspace_id = p_ws and l.run_id = c.run_id and l.fence = r.fence
+    -- Each looked up by its key, call by call, whatever the statistics say (offset 0).
+    left join lateral (select x.* from run x
+      where x.workspace_id = p_ws and x.run_id = c.run_id offset 0) r on true
+    left join lateral (select x.* from lease x
+      where x.workspace_id = p_ws and x.run_id = c.run_id and x.fence = r.fence offset 0) l on true
     -- The lease that the token was made for: the stored hash alone proves it.
-    left join lease k on k.workspace_id = p_ws and k.run_id = c.run_id and k.fence = c.token_fence
-                     and k.token_hash = decode(c.token_hash, 'hex')
-    left join run_body b on b.workspace_id = p_ws and b.run_id = c.run_id
-                        and r.status in ('completed', 'failed')
-    left join workspace w on w.workspace_id = p_ws
-    left join lateral (select x.cost_currency from run o join lease x
-         on x.workspace_id = p_ws and x.run_id = o.run_id
-       where c.usage ->> 'cost_currency' is not null and o.workspace_id = p_ws and o.task_id = r.task_id
-         and x.cost_currency <> c.usage ->> 'cost_currency' limit 1) spent on true
+    left join lateral (select x.* from lease x
+      where x.workspace_id = p_ws and x.run_id = c.run_id and x.fence = c.token_fence
+        and x.token_hash = decode(c.token_hash, 'hex') offset 0) k on true
+    left join lateral (select x.result, x.error from run_body x
+      where x.workspace_id = p_ws and x.run_id = c.run_id and r.status in ('completed', 'failed') offset 0) b on true
     cross join lateral (select case
       when r.run_id is null then 'run_not_found'
       when c.token_hash is not null and k.run_id is null and not c.genuine then 'invalid_claim_token'
@@ -1910,7 +1970,8 @@ returns table (n int, code text, evidence jsonb) language sql as $$
            (c.session_id, c.agent_name) then 'foreign_run'
       when c.token_hash is null and l.ended_at is null and l.session_id <> c.session_id then 'foreign_run'
       when c.token_hash is null and l.session_id = c.session_id
-           and (r.claim_count > 1 or (w.settings ->> 'require_claim_token')::boolean)
+           and (r.claim_count > 1 or (select (w.settings ->> 'require_claim_token')::boolean
+                                        from workspace w where w.workspace_id = p_ws))
         then 'claim_token_required'
       when c.token_hash is null and l.session_id is distinct from c.session_id then 'no_active_lease'
       when k.fence < r.fence and k.ended_how = 'release' and p_operation = 'release' then 'replay'
@@ -1924,38 +1985,32 @@ returns table (n int, code text, evidence jsonb) language sql as $$
       when l.ended_how = 'release' then 'lease_released'
       when l.ended_how in ('revoke', 'client_gone') then 'lease_revoked'
       when l.ended_at is not null then 'lease_expired'
-      when spent.cost_currency is not null then 'currency_mismatch' end as code) v
-$$;
+      when c.usage ->> 'cost_currency' is not null
+           and _other_currency(p_ws, r.task_id, c.usage ->> 'cost_currency') is not null
+        then 'currency_mismatch' end as code) v
+    order by c.n);
+end $$;
 
--- The calls that were judged with this code (null: in order), and the answers to all the others.
-create function _refused(p_verdicts call_answer[]) returns call_answer[] language sql immutable as $$
-  select array(select v from unnest(p_verdicts) v where v.code is not null and v.code <> 'replay')
-$$;
-
-create function _verdicts(p_ws text, p_calls lease_call[], p_operation text) returns call_answer[]
-language sql as $$
-  select array(select row(j.n, j.code, j.evidence, j.code = 'replay', null, 0)::call_answer
-                 from _judge(p_ws, p_calls, p_operation) j)
-$$;
-
+-- The calls that were judged to be in order, by run.
 create function _passed(p_calls lease_call[], p_verdicts call_answer[]) returns lease_call[]
-language sql immutable as $$
-  select array(select c from unnest(p_calls) c join unnest(p_verdicts) v on v.n = c.n
-                where v.code is null order by c.run_id)
-$$;
+language plpgsql as $$
+begin
+  return array(select c from unnest(p_calls) c
+                where (p_verdicts[c.n + 1]).code is null order by c.run_id);
+end $$;
 
 -- A lease guard (X-Run-ID, X-Claim-Token): the call is done only while that lease is live, under the run's lock.
 create function _guard(p_ws text, p_guard jsonb) returns text language plpgsql as $$
 declare
   v_call lease_call;
-  v_verdict record;
+  v_verdict call_answer;
 begin
   if p_guard is null then
     return null;
   end if;
   v_call := jsonb_populate_record(null::lease_call, p_guard);
   perform _lock_runs(p_ws, array[v_call.run_id]);
-  select j.code, j.evidence into v_verdict from _judge(p_ws, array[v_call], 'guard') j;
+  v_verdict := (_judge(p_ws, array[v_call], 'guard'))[1];
   if v_verdict.code is not null then
     perform _refuse(v_verdict.code, v_verdict.evidence);
   end if;
@@ -1972,12 +2027,12 @@ create type claim_call as (
 -- Claimers that may take the same runs: their lanes and least priority, or the one run they ask for.
 create type claim_team as (team int, lanes bigint[], priority_min int, run_ref text);
 
--- What was claimed, run by run.
-create type claimed_run as (n int, run_id text, task_id text);
+-- What was claimed, by which call, and where its locked offer and task lie.
+create type claimed_run as (n int, run_id text, task_id text, offer_place tid, task_place tid);
 
 -- A claim token, derived so that a repeat can derive it again: HMAC-SHA256 with the key's two padded forms.
 create function _claim_token(p_ws text, p_run_id text, p_fence bigint, p_outer bytea, p_inner bytea) returns text
-language sql immutable as $$
+language sql stable as $$
   select 'wlt_' || p_fence || '_' || rtrim(translate(encode(sha256(p_outer || sha256(p_inner
     || convert_to(p_ws, 'UTF8') || '\x00' || convert_to(p_run_id, 'UTF8') || '\x00'
     || convert_to(p_fence::text, 'UTF8'))), 'base64'), '+/', '-_'), '=')
@@ -1986,27 +2041,26 @@ $$;
 -- Moves due runs of one workspace to the queue; whoever looks first does it. Skips tasks that are locked.
 create function promote_runs(p_workspace_id text, p_limit int) returns int language plpgsql as $$
 declare
-  v_now timestamptz;
+  v_now timestamptz := lease_now();
   v_tasks text[];
 begin
-  if not exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= lease_now()) then
+  if not exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now) then
     return 0;
   end if;
   select array_agg(x.task_id) into v_tasks from (
     select t.task_id from run r join task t on t.workspace_id = p_workspace_id and t.task_id = r.task_id
-     where r.workspace_id = p_workspace_id and r.due_at <= lease_now()
+     where r.workspace_id = p_workspace_id and r.due_at <= v_now
      order by r.due_at limit p_limit for no key update of t skip locked) x;
   if v_tasks is null then
     return 0;
   end if;
-  v_now := lease_now();
-  return _offer(p_workspace_id, v_tasks, v_now);
+  return _offer(p_workspace_id, v_tasks, lease_now());
 end $$;
 
 -- The first runs, in the order of the queue, that a team may take, each with its offer and task locked. What
 -- another transaction holds is skipped, so a claim never waits. Reads a few more heads than wanted, since some
 -- may be held; asks deeper while it comes out short.
-create function _take_offers(p_ws text, p_team claim_team, p_wanted int, out runs text[], out tasks text[])
+create function _take_offers(p_ws text, p_team claim_team, p_wanted int, out claimed claimed_run[])
 language plpgsql as $$
 declare
   v_depth int := p_wanted + 8;
@@ -2014,9 +2068,9 @@ declare
   v_tried text[] := '{}';
   v_runs text[];
   v_tasks text[];
+  v_places tid[];
 begin
-  runs := '{}';
-  tasks := '{}';
+  claimed := '{}';
   loop
     if p_team.run_ref is not null then
       v_heads := array[p_team.run_ref];
@@ -2035,21 +2089,24 @@ begin
     end if;
     -- Offer first, then task, both without waiting. Who changes an offer holds its task: with both in hand
     -- the offer is true.
-    select array_agg(x.run_id order by x.n), array_agg(x.task_id order by x.n) into v_runs, v_tasks from (
-      select o.run_id, o.task_id, h.n
+    select array_agg(x.run_id order by x.n), array_agg(x.task_id order by x.n),
+           array_agg(x.place order by x.n)
+      into v_runs, v_tasks, v_places from (
+      select h.run_id, o.task_id, o.ctid as place, h.n
         from unnest(v_heads) with ordinality h (run_id, n)
-        join offer o on o.workspace_id = p_ws and o.run_id = h.run_id
-       where h.run_id <> all (v_tried) and p_team.lanes @> array[o.lane_id] and o.priority >= p_team.priority_min
-       order by h.n limit p_wanted - cardinality(runs)
-       for no key update of o skip locked) x;
+        cross join lateral (select k.task_id, k.ctid from offer k
+          where k.workspace_id = p_ws and k.run_id = h.run_id
+            and p_team.lanes @> array[k.lane_id] and k.priority >= p_team.priority_min
+            for no key update skip locked) o
+       where h.run_id <> all (v_tried) limit p_wanted - cardinality(claimed)) x;
     v_tried := v_tried || v_runs;
-    select runs || array_agg(x.run_id order by x.n), tasks || array_agg(x.task_id order by x.n)
-      into runs, tasks from (
-        select h.run_id, h.task_id, h.n
-          from unnest(v_runs, v_tasks) with ordinality h (run_id, task_id, n)
-          join task t on t.workspace_id = p_ws and t.task_id = h.task_id
-           for no key update of t skip locked) x;
-    exit when cardinality(runs) >= p_wanted or p_team.run_ref is not null
+    claimed := claimed || array(
+      select row(null, h.run_id, h.task_id, h.place, t.ctid)::claimed_run
+        from unnest(v_runs, v_tasks, v_places) with ordinality h (run_id, task_id, place, n)
+        cross join lateral (select k.ctid from task k
+          where k.workspace_id = p_ws and k.task_id = h.task_id for no key update skip locked) t
+       order by h.n);
+    exit when cardinality(claimed) >= p_wanted or p_team.run_ref is not null
            or coalesce(cardinality(v_heads), 0) < v_depth;
     v_depth := v_depth * 4;
   end loop;
@@ -2059,6 +2116,8 @@ end $$;
 create function _repeat_claims(p_ws text, p_calls claim_call[], out verdicts call_answer[], out again claimed_run[])
 language plpgsql as $$
 begin
+  verdicts := '{}';
+  again := '{}';
   -- One claim at a time per key, and never a wait for the other.
   select array_agg(row(c.n, 'idempotency_in_progress', '{}', false, null, 0)::call_answer)
          filter (where not c.mine)
@@ -2066,9 +2125,14 @@ begin
     from (select c.n, pg_try_advisory_xact_lock(hashtextextended(
                    p_ws || ' ' || c.session_id || ' ' || c.key, 2)) as mine
             from unnest(p_calls) c where c.key is not null order by c.key) c;
+  verdicts := coalesce(verdicts, '{}');
+  if not exists (select from unnest(p_calls) c cross join lateral (select from lease l
+        where l.workspace_id = p_ws and l.session_id = c.session_id and l.claim_key = c.key limit 1) x) then
+    return;
+  end if;
   with earlier as (
     select c.n, l.run_id, l.task_id, l.ended_at is null as live, l.claim_hash = decode(c.hash, 'hex') as same,
-           r.fence = l.fence as newest
+           r.fence = l.fence as newest, l.claimed_at = max(l.claimed_at) over (partition by c.n) as last
       from unnest(p_calls) c
       join lease l on l.workspace_id = p_ws and l.session_id = c.session_id and l.claim_key = c.key
       join run r on r.workspace_id = p_ws and r.run_id = l.run_id
@@ -2077,17 +2141,19 @@ begin
     -- A key whose runs were all claimed again is new.
     select e.n, bool_and(e.same) as same, bool_or(e.live) as live,
            jsonb_agg(e.run_id order by e.run_id) as run_ids
-      from earlier e group by e.n having bool_or(e.newest)
+      from earlier e where e.last group by e.n having bool_or(e.newest)
   )
-  select coalesce(verdicts, '{}') || coalesce(array_agg(row(j.n,
+  select verdicts || coalesce(array_agg(row(j.n,
            case when not j.same then 'idempotency_key_reused' when not j.live then 'claim_key_spent' end,
            case when j.same then jsonb_build_object('run_ids', j.run_ids) else '{}' end,
            true, null, 0)::call_answer), '{}')
     into verdicts from judged j where j.n <> all (array(select v.n from unnest(verdicts) v));
-  select coalesce(array_agg(row(e.n, e.run_id, e.task_id)::claimed_run), '{}') into again
+  select coalesce(array_agg(row(c.n, l.run_id, l.task_id, null, null)::claimed_run
+                             order by r.available_at, r.run_id), '{}')
+    into again
     from unnest(p_calls) c
     join lease l on l.workspace_id = p_ws and l.session_id = c.session_id and l.claim_key = c.key
-    cross join lateral (select c.n, l.run_id, l.task_id) e
+    join run r on r.workspace_id = p_ws and r.run_id = l.run_id
     join unnest(verdicts) v on v.n = c.n and v.code is null
    where l.ended_at is null;
 end $$;
@@ -2105,7 +2171,7 @@ declare
   v_team claim_team;
   v_wanted int;
   v_repeats record;
-  v_taken record;
+  v_taken claimed_run[];
   v_claimed claimed_run[] := '{}';
 begin
   if (select l.lane_id from lane l where l.workspace_id = p_workspace_id
@@ -2114,22 +2180,25 @@ begin
     return;
   end if;
   v_repeats := _repeat_claims(p_workspace_id, v_calls);
-  v_calls := array(select c from unnest(v_calls) c
-                    where c.n <> all (array(select v.n from unnest(v_repeats.verdicts) v)));
+  if cardinality(v_repeats.verdicts) > 0 then
+    v_calls := array(select c from unnest(v_calls) c
+                      where c.n <> all (array(select v.n from unnest(v_repeats.verdicts) v)));
+  end if;
   perform promote_runs(p_workspace_id, 200);
 
   for v_team in select x.* from jsonb_populate_recordset(null::claim_team, p_teams) x loop
     v_wanted := (select sum(c.max_runs) from unnest(v_calls) c where c.team = v_team.team);
     continue when v_wanted is null;          -- all its callers were answered above
     v_taken := _take_offers(p_workspace_id, v_team, v_wanted);
-    continue when cardinality(v_taken.runs) = 0;
-    delete from offer o where o.workspace_id = p_workspace_id and o.run_id = any (v_taken.runs);
+    continue when cardinality(v_taken) = 0;
+    delete from offer o where o.ctid = any (array(select x.offer_place from unnest(v_taken) x));
     v_claimed := v_claimed || array(
-      select row(c.n, x.run_id, x.task_id)::claimed_run
-        from unnest(v_taken.runs, v_taken.tasks) with ordinality x (run_id, task_id, place)
+      select row(c.n, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
+        from unnest(v_taken) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
         join (select c.n, c.max_runs, sum(c.max_runs) over (order by c.n) as upto
                 from unnest(v_calls) c where c.team = v_team.team) c
-          on x.place > c.upto - c.max_runs and x.place <= c.upto);
+          on x.place > c.upto - c.max_runs and x.place <= c.upto
+       order by x.place);
   end loop;
 
   if cardinality(v_claimed) > 0 then
@@ -2137,13 +2206,37 @@ begin
     perform _log(p_workspace_id, v_now,
                  _lease_out(p_workspace_id, v_now, v_calls, v_claimed, p_outer, p_inner));
   end if;
-  return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
+  if cardinality(v_repeats.verdicts) > 0 then
+    return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
+  end if;
   return query
-    select c.n, null::text, null::jsonb, c.again, x.body::text, 0
-      from (select u.n, u.run_id, false as again from unnest(v_claimed) u
-            union all select u.n, u.run_id, true from unnest(v_repeats.again) u) c
-      cross join lateral _claim_json(p_workspace_id, c.run_id, p_outer, p_inner,
-                                     p_outer_previous, p_inner_previous) x (body);
+    select c.n, null::text, null::jsonb, c.again, json_build_object(
+             'task', w.task, 'run', w.body, 'lease', _merge(w.lease, json_build_object('claim_token',
+               case when w.token_hash = sha256(convert_to(k.token, 'UTF8')) then k.token
+                    else _claim_token(p_workspace_id, w.run_id, w.fence, p_outer_previous,
+                                      p_inner_previous) end)),
+             'coordination_channel', w.coordination_channel, 'payload', b.payload,
+             'checkpoint', b.checkpoint, 'note', b.note, 'description', b.description,
+             'previous_error', (select p.error from run_body p
+               where p.workspace_id = p_workspace_id and p.run_id = w.previous_run_id),
+             'budget_remaining', json_build_object('total_tokens', null, 'cost', null),
+             'execution_profile', (select _merge(_merge(json_build_object('task_id', x.task_id),
+                  x.profile::json), json_build_object('created_at', _utc(x.created_at),
+                                                      'updated_at', _utc(x.updated_at)))
+               from execution_profile x
+              where x.workspace_id = p_workspace_id and x.task_id = w.task_id))::text, 0
+      from (select u.n, u.run_id, u.place, false as again
+              from unnest(v_claimed) with ordinality u (n, run_id, task_id, offer_place, task_place, place)
+            union all select u.n, u.run_id, u.place, true
+              from unnest(v_repeats.again) with ordinality u (n, run_id, task_id, offer_place, task_place, place)) c
+      cross join lateral (select w.* from run_wire w
+        where w.workspace_id = p_workspace_id and w.run_id = c.run_id offset 0) w
+      left join lateral (select b.* from task_body b
+        where b.workspace_id = p_workspace_id and b.task_id = w.task_id offset 0) b on true
+      -- Derived again, under the secret whose token the lease holds.
+      cross join lateral (select _claim_token(p_workspace_id, w.run_id, w.fence, p_outer, p_inner) as token
+                          offset 0) k
+     order by c.n, c.place;                  -- of each caller in the order of the queue
 end $$;
 
 -- Makes run and lease one agent's: the fence rises, the token is derived, the task is in progress. Offer and
@@ -2157,12 +2250,15 @@ begin
   with fenced as (
     update task t set fence = t.fence + 1, status = 'in_progress', current_run_id = x.run_id,
                       updated_at = p_now
-      from unnest(p_claimed) x
-     where t.workspace_id = p_ws and t.task_id = x.task_id
+      from unnest(p_claimed) x where t.ctid = x.task_place
     returning x.n, x.run_id, t.task_id, t.fence, t.deadline_seconds
   ), claimed as (
+    -- Nobody else changes a queued run: its task is ours.
     update run r set status = 'claimed', fence = f.fence, claim_count = r.claim_count + 1
-      from fenced f where r.workspace_id = p_ws and r.run_id = f.run_id
+      from fenced f
+      cross join lateral (select k.ctid from run k
+        where k.workspace_id = p_ws and k.run_id = f.run_id offset 0) k
+     where r.ctid = k.ctid
   ), leased as (
     insert into lease (workspace_id, run_id, fence, task_id, session_id, agent_name, claimed_by_kind,
         claimed_by_ref, claim_kind, claim_key, claim_hash, token_hash, claimed_at, lease_seconds, lease_until,
@@ -2193,45 +2289,29 @@ begin
   return v_events;
 end $$;
 
--- The answer to a claim. The token is derived again, under the secret whose token the lease holds.
-create function _claim_json(p_ws text, p_run_id text, p_outer bytea, p_inner bytea,
-                            p_outer_previous bytea, p_inner_previous bytea) returns json
-language sql as $$
-  select json_build_object(
-    'task', t.body, 'run', r.body,
-    'lease', _merge(l.body, json_build_object('claim_token',
-       case when k.token_hash = sha256(convert_to(now_.token, 'UTF8')) then now_.token
-            else _claim_token(p_ws, p_run_id, l.fence, p_outer_previous, p_inner_previous) end)),
-    'coordination_channel', l.body -> 'coordination_channel', 'payload', b.payload,
-    'checkpoint', b.checkpoint, 'note', b.note, 'description', b.description, 'previous_error', p.error,
-    'budget_remaining', json_build_object('total_tokens', null, 'cost', null),
-    'execution_profile', (select _merge(_merge(json_build_object('task_id', x.task_id), x.profile::json),
-         json_build_object('created_at', _utc(x.created_at), 'updated_at', _utc(x.updated_at)))
-       from execution_profile x where x.workspace_id = p_ws and x.task_id = o.task_id))
-    from run o
-    join run_wire r on r.workspace_id = p_ws and r.run_id = o.run_id
-    join lease_wire l on l.workspace_id = p_ws and l.run_id = o.run_id
-    join lease k on k.workspace_id = p_ws and k.run_id = o.run_id and k.fence = l.fence
-    join task_reference_wire t on t.workspace_id = p_ws and t.task_id = o.task_id
-    left join task_body b on b.workspace_id = p_ws and b.task_id = o.task_id
-    left join run_body p on p.workspace_id = p_ws and p.run_id = o.previous_run_id
-    cross join lateral (select _claim_token(p_ws, p_run_id, l.fence, p_outer, p_inner) as token) now_
-   where o.workspace_id = p_ws and o.run_id = p_run_id
-$$;
-
 -- ══ 14. Heartbeat ═══════════════════════════════════════════════════════════════════════════════════════════
 
 -- Never shorter than it was, never past the deadline.
 create function _longer(p_until timestamptz, p_now timestamptz, p_seconds int, p_deadline timestamptz)
-returns timestamptz language sql immutable as $$
+returns timestamptz language sql stable as $$
   select least(greatest(p_until, p_now + make_interval(secs => p_seconds)), p_deadline)
 $$;
 
-create function _heartbeat_json(p_ws text, p_run_id text) returns text language sql as $$
-  select json_build_object('lease', l.body, 'lease_until', l.body -> 'lease_until', 'cancel_requested', false,
-           'stop_reason', null, 'paused', false,
-           'budget_remaining', json_build_object('total_tokens', null, 'cost', null))::text
-    from lease_wire l where l.workspace_id = p_ws and l.run_id = p_run_id
+create view heartbeat_wire as
+select w.workspace_id, w.run_id, json_build_object(
+         'lease', w.lease, 'lease_until', w.lease_until, 'cancel_requested', false,
+         'stop_reason', null, 'paused', false,
+         'budget_remaining', json_build_object('total_tokens', null, 'cost', null)) as body
+  from run_wire w;
+
+-- Where the current lease of a run (locked by the caller) lies, found by its key whatever the statistics say.
+create function _live_lease(p_ws text, p_run_id text) returns table (place tid, run_status word)
+language sql stable as $$
+  select l.ctid, r.status
+    from (select k.status, k.fence from run k
+           where k.workspace_id = p_ws and k.run_id = p_run_id offset 0) r
+    cross join lateral (select k.ctid from lease k
+      where k.workspace_id = p_ws and k.run_id = p_run_id and k.fence = r.fence offset 0) l
 $$;
 
 -- Plain heartbeats: run rows locked, leases renewed, no event. A call that has something to tell (the first of
@@ -2245,25 +2325,30 @@ declare
 begin
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   v_now := lease_now();
-  v_verdicts := _verdicts(p_workspace_id, v_calls, 'heartbeat');
+  v_verdicts := _judge(p_workspace_id, v_calls, 'heartbeat');
+  v_calls := _passed(v_calls, v_verdicts);
   update lease l
      set heartbeat_at = v_now, lease_until =
            _longer(l.lease_until, v_now, coalesce(c.lease_seconds, l.lease_seconds), l.deadline_at)
-    from unnest(_passed(v_calls, v_verdicts)) c
-    join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id
-   where l.workspace_id = p_workspace_id and l.run_id = r.run_id and l.fence = r.fence
-     and r.status = 'running';
-  return query select * from unnest(_refused(v_verdicts));
+    from unnest(v_calls) c
+    cross join lateral _live_lease(p_workspace_id, c.run_id) k
+   where l.ctid = k.place and k.run_status = 'running';
+  return query select * from unnest(v_verdicts) v where v.code <> 'replay';
   return query
     select c.n, case when r.status <> 'running' then 'loud' end, null::jsonb, false,
-           _heartbeat_json(p_workspace_id, c.run_id), 0
-      from unnest(_passed(v_calls, v_verdicts)) c
-      join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id;
+           (select h.body::text from heartbeat_wire h
+             where h.workspace_id = p_workspace_id and h.run_id = c.run_id), 0
+      from unnest(v_calls) c
+      cross join lateral (select k.status from run k
+        where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) r;
 end $$;
 
 -- Stores what a call tells besides its purpose: usage (the greatest value of this lease counts) and checkpoint.
 create function _report(p_ws text, p_calls lease_call[]) returns void language plpgsql as $$
 begin
+  if not exists (select from unnest(p_calls) c where c.usage is not null or c.checkpoint is not null) then
+    return;
+  end if;
   update lease l set
       input_tokens = greatest(l.input_tokens, (c.usage ->> 'input_tokens')::bigint),
       output_tokens = greatest(l.output_tokens, (c.usage ->> 'output_tokens')::bigint),
@@ -2272,8 +2357,8 @@ begin
       tool_calls = greatest(l.tool_calls, (c.usage ->> 'tool_calls')::bigint),
       turns = greatest(l.turns, (c.usage ->> 'turns')::bigint)
     from unnest(p_calls) c
-    join run r on r.workspace_id = p_ws and r.run_id = c.run_id
-   where l.workspace_id = p_ws and l.run_id = r.run_id and l.fence = r.fence and c.usage is not null;
+    cross join lateral _live_lease(p_ws, c.run_id) k
+   where l.ctid = k.place and c.usage is not null;
   with stored as (
     update task_body b set checkpoint = c.checkpoint
       from unnest(p_calls) c
@@ -2298,7 +2383,7 @@ declare
 begin
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   v_now := lease_now();
-  v_verdicts := _verdicts(p_workspace_id, v_calls, 'heartbeat');
+  v_verdicts := _judge(p_workspace_id, v_calls, 'heartbeat');
   v_calls := _passed(v_calls, v_verdicts);
 
   with started as (
@@ -2342,28 +2427,30 @@ begin
      set heartbeat_at = v_now, lease_until =
            _longer(l.lease_until, v_now, coalesce(c.lease_seconds, l.lease_seconds), l.deadline_at)
     from unnest(v_calls) c
-    join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id
-   where l.workspace_id = p_workspace_id and l.run_id = r.run_id and l.fence = r.fence;
+    cross join lateral _live_lease(p_workspace_id, c.run_id) k
+   where l.ctid = k.place;
   if v_started is not null or v_events is not null then
     perform _log(p_workspace_id, v_now, coalesce(v_started, '{}') || coalesce(v_events, '{}'));
   end if;
-  return query select * from unnest(_refused(v_verdicts));
-  return query select c.n, null::text, null::jsonb, false, _heartbeat_json(p_workspace_id, c.run_id), 0
-                 from unnest(v_calls) c;
+  return query select * from unnest(v_verdicts) v where v.code <> 'replay';
+  return query
+    select c.n, null::text, null::jsonb, false, (select h.body::text from heartbeat_wire h
+             where h.workspace_id = p_workspace_id and h.run_id = c.run_id), 0
+      from unnest(v_calls) c;
 end $$;
 
 -- ══ 15. Complete, fail, release ═════════════════════════════════════════════════════════════════════════════
 
 -- The answers of an operation that ends leases: refusals, repeats, and what was done now.
 create function _ended_answers(p_ws text, p_calls lease_call[], p_verdicts call_answer[], p_offers int)
-returns setof call_answer language sql as $$
-  select v.* from unnest(_refused(p_verdicts)) v
-  union all
-  select c.n, null, null, v.replayed, json_build_object('lease', l.body)::text, p_offers
-    from unnest(p_calls) c
-    join unnest(p_verdicts) v on v.n = c.n and (v.code is null or v.code = 'replay')
-    join lease_wire l on l.workspace_id = p_ws and l.run_id = c.run_id
-$$;
+returns setof call_answer language plpgsql as $$
+begin
+  return query select v.* from unnest(p_verdicts) v where v.code <> 'replay';
+  return query
+  select v.n, null::text, null::jsonb, v.replayed, json_build_object('lease', (select w.lease from run_wire w
+             where w.workspace_id = p_ws and w.run_id = (p_calls[v.n + 1]).run_id))::text, p_offers
+    from unnest(p_verdicts) v where v.code is null or v.code = 'replay';
+end $$;
 
 create function complete_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer
 language plpgsql as $$
@@ -2380,7 +2467,7 @@ begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   v_now := lease_now();
-  v_verdicts := _verdicts(p_workspace_id, v_calls, 'complete');
+  v_verdicts := _judge(p_workspace_id, v_calls, 'complete');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
     perform _report(p_workspace_id, v_passed);
@@ -2389,23 +2476,34 @@ begin
     on conflict (workspace_id, run_id) do update set result = excluded.result;
     with ended as (
       update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now)
-        from unnest(v_passed) c where r.workspace_id = p_workspace_id and r.run_id = c.run_id
+        from unnest(v_passed) c
+        cross join lateral (select k.ctid from run k
+          where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) k
+       where r.ctid = k.ctid
       returning r.run_id, r.task_id, r.fence, c.result, c.cause
     ), freed as (
       update lease l set ended_at = v_now, ended_how = 'complete'
-        from ended e
-       where l.workspace_id = p_workspace_id and l.run_id = e.run_id and l.fence = e.fence
+        from unnest(v_passed) c
+        cross join lateral _live_lease(p_workspace_id, c.run_id) k
+       where l.ctid = k.place
       returning l.run_id, l.token_hash
     ), forgotten as (
-      update task_body b set checkpoint = null from ended e
-       where b.workspace_id = p_workspace_id and b.task_id = e.task_id and b.checkpoint is not null
+      update task_body b set checkpoint = null
+        from ended e
+        cross join lateral (select k.ctid from task_body k where k.workspace_id = p_workspace_id
+          and k.task_id = e.task_id and k.checkpoint is not null offset 0) k
+       where b.ctid = k.ctid
     )
     select array_agg(_event(e.cause, 'task.run_completed', e.task_id, e.run_id, jsonb_build_object(
-             'result', e.result, 'usage', _usage(p_workspace_id, array[e.run_id]),
+             'result', e.result, 'usage', u.body,
              'claim_token_hash', 'sha256:' || encode(f.token_hash, 'hex'), 'review_id', null))
              order by e.run_id),
            array_agg(e.task_id order by e.run_id)
-      into v_events, v_tasks from ended e join freed f using (run_id);
+      into v_events, v_tasks
+      from ended e
+      join freed f using (run_id)
+      cross join lateral (select u.body from run_usage_wire u
+        where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
     select x.events, x.offers into v_more, v_offers
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_completed') x;
@@ -2454,11 +2552,12 @@ begin
   select array_agg(e.task_id order by e.run_id),
          array_agg(_event(e.cause, 'task.run_failed', e.task_id, e.run_id, jsonb_build_object(
            'error', e.error, 'failure_kind', e.failure_kind, 'retryable', e.retryable,
-           'metadata', e.metadata, 'usage', _usage(p_ws, array[e.run_id]),
+           'metadata', e.metadata, 'usage', u.body,
            'claim_token_hash', 'sha256:' || encode(x.token_hash, 'hex'), 'next_run_id', n.run_id,
            'next_available_at', _utc(n.available_at), 'review_id', null)) order by e.run_id)
     into tasks, events
     from ended e join freed x using (run_id)
+    join run_usage_wire u on u.workspace_id = p_ws and u.run_id = e.run_id
     left join unnest(v_next) n on n.previous_run_id = e.run_id;
   if v_next is not null then
     v_enqueued := _add_runs(p_ws, p_now, v_next);
@@ -2479,7 +2578,7 @@ begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   v_now := lease_now();
-  v_verdicts := _verdicts(p_workspace_id, v_calls, 'fail');
+  v_verdicts := _judge(p_workspace_id, v_calls, 'fail');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
     perform _report(p_workspace_id, v_passed);
@@ -2518,7 +2617,7 @@ begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   v_now := lease_now();
-  v_verdicts := _verdicts(p_workspace_id, v_calls, 'release');
+  v_verdicts := _judge(p_workspace_id, v_calls, 'release');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
     perform _report(p_workspace_id, v_passed);
@@ -2713,7 +2812,7 @@ create function _key(p_key api_key) returns json language sql stable as $$
 $$;
 
 -- Every setting of a workspace, its own or the default.
-create function _settings(p_own jsonb) returns jsonb language sql immutable as $$
+create function _settings(p_own jsonb) returns jsonb language sql stable as $$
   select d || p_own || jsonb_build_object('head_start_seconds',
            d -> 'head_start_seconds' || coalesce(p_own -> 'head_start_seconds', '{}'))
     from (select jsonb_build_object(
@@ -2958,5 +3057,6 @@ begin
     execute format('alter function %s set enable_seqscan = off', v_function);
     execute format('alter function %s set enable_hashjoin = off', v_function);
     execute format('alter function %s set enable_mergejoin = off', v_function);
+    execute format('alter function %s set enable_material = off', v_function);
   end loop;
 end $$;

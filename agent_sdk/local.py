@@ -1,6 +1,7 @@
 """A server of one's own on this machine: a process, a directory, an embedded database, keys."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from agent_sdk.errors import WorkleaseError
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.1
+LEASH = Path(__file__).with_name("leash.py")
 
 
 class Server:
@@ -75,37 +77,51 @@ class Server:
 
     def start(self) -> None:
         """Start the process and wait until it can work."""
+        command = [sys.executable, "-P", str(LEASH), sys.executable, "-m", "server", "serve"]
         with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C is for us, and we stop the server when we are done.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", "serve"],
+                command,
                 env=self.environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         until = time.monotonic() + START_SECONDS
         while not self._ready():
             if not self._alive(POLL_SECONDS) or time.monotonic() > until:
-                self.stop()
                 raise WorkleaseError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
 
     def stop(self) -> None:
         """Stop the process as an administrator would."""
+        if self._process is None:
+            return
+        if self._process.stdin is not None:
+            self._process.stdin.close()  # the end of its leash
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """End the process without a word, as a crash would; its database goes on."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
 
     def close(self) -> None:
-        """Stop the server and close the clients."""
+        """Stop the server, close the clients, and remove the database."""
         for client in self._clients:
             client.close()
         self.stop()
+        if (self.directory / "database.key").exists():
+            self._command("discard", str(self.directory))
 
     def _ready(self) -> bool:
         try:
@@ -138,8 +154,8 @@ def running_server(*, test_clock: bool = False) -> Iterator[Server]:
     """A server that lives within the block; with `test_clock` its clock can be moved."""
     with tempfile.TemporaryDirectory(prefix="worklease-", ignore_cleanup_errors=True) as directory:
         server = Server(Path(directory), _free_port(), test_clock=test_clock)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.close()

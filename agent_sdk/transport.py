@@ -27,8 +27,9 @@ TIMEOUT_SECONDS = 30.0
 PATIENCE_SECONDS = 30.0
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 5.0
-# Below the 5 s after which uvicorn closes an idle connection.
-IDLE_CONNECTION_SECONDS = 4.0
+# Below the 60 s and more after which servers and proxies close an idle connection.
+IDLE_CONNECTION_SECONDS = 50.0
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _REPEATABLE_STATUS = frozenset({429, 502, 503, 504})
 _NEVER_BETTER = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
@@ -100,6 +101,8 @@ class Transport:
             headers=headers,
             timeout=TIMEOUT_SECONDS,
             limits=httpx2.Limits(keepalive_expiry=IDLE_CONNECTION_SECONDS),
+            # No proxy of the environment leads back to this machine.
+            trust_env=httpx2.URL(settings.url).host not in LOOPBACK,
         )
 
     def call(self, into: type[T], method: str, path: str, **options: Any) -> T:

@@ -9,7 +9,8 @@
 //
 // BODY is that of the claim or of the created task; the key comes in the variable WORKLEASE_API_KEY. Agents
 // take turns at the ports. One line of JSON on stdout: rates and latencies of the seconds after the warm-up,
-// totals of the whole drive. When time is up nothing more is claimed, and what is held is completed.
+// totals of the whole drive. When time is up nothing more is claimed, and what is held is completed; an agent
+// that finds nothing to claim (`dry`), or meets an error, stops.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -45,7 +46,7 @@ static struct latencies claims, others;
 static enum mode mode;
 static const char *claim_body, *key;
 static double begin, end;
-static long most_requests, requests, jobs, claimed, completed, dry, errors;
+static long most_requests, requests, jobs, claimed, done, dry, errors;
 
 static void fail(const char *what) {
     perror(what);
@@ -132,8 +133,8 @@ static size_t compose(struct agent *a, char *path, char *body) {
     }
     char *at = body + sprintf(body, "{\"items\":[");
     for (int i = 0; i < a->held; i++)
-        at += sprintf(at, "%s{\"run_id\":\"%s\",\"claim_token\":\"%s\",\"result\":{\"ok\":true}}", i ? "," : "",
-                      a->run[i], a->token[i]);
+        at += sprintf(at, "%s{\"run_id\":\"%s\",\"claim_token\":\"%s\",\"result\":{\"ok\":true}}",
+                      i ? "," : "", a->run[i], a->token[i]);
     return at - body + sprintf(at, "]}");
 }
 
@@ -194,7 +195,7 @@ static int hear(struct agent *a, char **body) {
 // Counts an answer and does what follows from it; false when the agent is done.
 static bool answered(struct agent *a, int status, const char *body) {
     double t = now();
-    long done = 1;
+    long now_done = 1;
     if (t >= begin && t < end) note(a->call == CLAIM ? &claims : &others, (t - a->sent_at) * 1e3);
     if (status == 204) {
         dry++;
@@ -209,13 +210,13 @@ static bool answered(struct agent *a, int status, const char *body) {
         return true;
     }
     if (a->call == BULK_COMPLETE)
-        for (done = 0; (body = strstr(body, "\"ok\":true")); body++) done++;
+        for (now_done = 0; (body = strstr(body, "\"ok\":true")); body++) now_done++;
     if (a->call == BULK_COMPLETE || a->call == COMPLETE) {
-        errors += a->held - done;
-        completed += done;
+        errors += a->held - now_done;
         a->held = 0;
     }
-    if (t >= begin && t < end) jobs += done;
+    done += now_done;
+    if (t >= begin && t < end) jobs += now_done;
     return true;
 }
 
@@ -275,11 +276,12 @@ int main(int count, char **arguments) {
 
     struct rusage used;
     getrusage(RUSAGE_SELF, &used);
-    double cpu = used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+    double cpu = used.ru_utime.tv_sec + used.ru_stime.tv_sec
+               + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
     double lasted = (now() < end ? now() : end) - begin;
-    printf("{\"seconds\":%.3f,\"jobs\":%ld,\"claimed\":%ld,\"completed\":%ld,\"requests\":%ld,\"dry\":%ld,"
+    printf("{\"seconds\":%.3f,\"jobs\":%ld,\"claimed\":%ld,\"done\":%ld,\"requests\":%ld,\"dry\":%ld,"
            "\"errors\":%ld,\"unanswered\":%d,\"cpu_seconds\":%.2f",
-           lasted, jobs, claimed, completed, requests, dry, errors, unanswered, cpu);
+           lasted, jobs, claimed, done, requests, dry, errors, unanswered, cpu);
     tell("claim", &claims);
     tell("other", &others);
     printf("}\n");

@@ -1,4 +1,4 @@
-"""The command line: serve, schema, key, openapi, doctor, clock."""
+"""The command line: serve, schema, key, openapi, doctor, discard, clock."""
 
 import argparse
 import os
@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--expires-at", help="RFC 3339 time")
     add(commands, "openapi", "print the OpenAPI document", _openapi)
     add(commands, "doctor", "check settings, files, database and server", _doctor)
+    discard = add(commands, "discard", "remove an embedded database, for good", _discard)
+    discard.add_argument("directory", type=Path, help="the data directory that it belongs to")
     clock = group("clock", "the test clock; needs WORKLEASE_TEST_CLOCK")
     advance = add(clock, "advance", "move the clock forward", _clock_advance)
     advance.add_argument("seconds", type=float)
@@ -115,7 +117,7 @@ def _database(config: Config) -> Iterator[str]:
         joined.leave()
 
 
-# ── schema, clock ───────────────────────────────────────────────────────────────────────────────
+# ── schema, clock, discard ──────────────────────────────────────────────────────────────────────
 
 
 def _schema_apply(config: Config, _: argparse.Namespace) -> int:
@@ -150,6 +152,15 @@ def _clock_advance(config: Config, chosen: argparse.Namespace) -> int:
         raise ConfigError("WORKLEASE_TEST_CLOCK: must be true to move the clock")
     with _database(config) as conninfo:
         print(f"the clock is {schema.move_clock(conninfo, chosen.seconds):g} s ahead")
+    return 0
+
+
+def _discard(_: Config, chosen: argparse.Namespace) -> int:
+    from server.db import embedded
+
+    if not (chosen.directory / "database.key").exists():
+        raise ConfigError(f"{chosen.directory} has no embedded database")
+    embedded.discard(chosen.directory)
     return 0
 
 

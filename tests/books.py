@@ -41,16 +41,19 @@ RULES = {
          where t.workspace_id = %(ws)s group by t.task_id, t.fence
         having count(*) <> count(distinct l.fence) or max(l.fence) > t.fence""",
     "the newest run has the highest attempt": """
-        select t.task_id from task t where t.workspace_id = %(ws)s and t.newest_run_id is distinct from (
+        select t.task_id from task t
+         where t.workspace_id = %(ws)s and t.newest_run_id is distinct from (
           select r.run_id from run r where r.workspace_id = t.workspace_id and r.task_id = t.task_id
            order by r.attempt desc limit 1)""",
     "attempts_used counts the runs": """
         select t.task_id from task t where t.workspace_id = %(ws)s and t.attempts_used <> (
-          select count(*) from run r where r.workspace_id = t.workspace_id and r.task_id = t.task_id)""",
+          select count(*) from run r
+           where r.workspace_id = t.workspace_id and r.task_id = t.task_id)""",
     "the status of a task follows from its inputs": f"""
         select t.task_id from task t left join run r
             on r.workspace_id = t.workspace_id and r.run_id = t.newest_run_id
-         where t.workspace_id = %(ws)s and (t.status, t.current_run_id is not null) is distinct from (
+         where t.workspace_id = %(ws)s
+           and (t.status, t.current_run_id is not null) is distinct from (
            case when t.canceled then 'canceled' when r.status in {LEASED} then 'in_progress'
                 when r.status = 'needs_attention' then 'blocked'
                 when r.status in ('completed', 'failed') then r.status
@@ -78,7 +81,8 @@ RULES = {
           left join task t on t.workspace_id = o.workspace_id and t.task_id = r.task_id
          where o.workspace_id = %(ws)s and ((r.status, t.status, t.newest_run_id)
                = ('queued', 'ready', r.run_id) and (o.lane_id, o.priority, o.available_at)
-               = (r.lane_id, t.priority, r.available_at) and r.available_at <= lease_now()) is not true""",
+               = (r.lane_id, t.priority, r.available_at)
+               and r.available_at <= lease_now()) is not true""",
     "P7: a queued run of a ready task has an offer, or waits for its time": """
         select r.run_id from run r join task t using (workspace_id, task_id)
           left join offer o on o.workspace_id = r.workspace_id and o.run_id = r.run_id
@@ -122,8 +126,11 @@ def snapshot(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
 
 def faults(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
     """The rules that a workspace breaks, with the rows that break them."""
-    found = {
-        rule: [row[0] for row in db.execute(query.encode(), {"ws": workspace_id})]
-        for rule, query in RULES.items()
-    }
+    with db.transaction():
+        # Tables that grew a moment ago have no statistics, and loops over them would take minutes.
+        db.execute("set local enable_nestloop = off")
+        found = {
+            rule: [row[0] for row in db.execute(query.encode(), {"ws": workspace_id})]
+            for rule, query in RULES.items()
+        }
     return {rule: rows for rule, rows in found.items() if rows}

@@ -28,26 +28,31 @@ class RefusedError(Exception):
         super().__init__(f"{self.status} {self.code} {self.evidence}")
 
 
+def connections(url: str) -> httpx2.Client:
+    """Connections to one server, for any number of clients."""
+    limits = httpx2.Limits(max_connections=200, max_keepalive_connections=100)
+    return httpx2.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False, limits=limits)
+
+
 class Client:
-    """Calls one server with the same headers each time; `last` is the newest answer."""
+    """A caller: sends the same headers each time; `last` is the newest answer it got."""
 
     last: httpx2.Response
 
-    def __init__(self, url: str, key: str, **headers: str) -> None:
-        self.url, self.key, self.headers = url, key, headers
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        signed = {"Authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx2.Client(
-            base_url=url, headers=signed | named, timeout=TIMEOUT_SECONDS, trust_env=False
-        )
+    def __init__(self, http: httpx2.Client, key: str, **headers: str) -> None:
+        self.http, self.key = http, key
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._sent = {"Content-Type": "application/json", **self.headers}
+        if key:
+            self._sent["Authorization"] = f"Bearer {key}"
 
     def also(self, **headers: str) -> Self:
         """The same caller with further headers."""
-        return type(self)(self.url, self.key, **self.headers | headers)
+        return type(self)(self.http, self.key, **self.headers | headers)
 
-    def close(self) -> None:
-        """Ends its connections."""
-        self.http.close()
+    def sent(self) -> dict[str, str]:
+        """The headers of each request."""
+        return dict(self._sent)
 
     def get(self, path: str, **query: Any) -> Any:
         """Reads; None leaves a parameter out."""
@@ -74,7 +79,7 @@ class Client:
 
     def send(self, method: str, path: str, **how: Any) -> Any:
         """The decoded answer; raises RefusedError. Both must keep to the contract."""
-        headers = {"Content-Type": "application/json", **how.pop("headers", {})}
+        headers = {**self._sent, **how.pop("headers", {})}
         self.last = answer = self.http.request(method, path, headers=headers, **how)
         return checked(method, path, answer)
 

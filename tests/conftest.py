@@ -12,11 +12,12 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from server.db import embedded, schema
-from tests.factories import Agent, Workspace, World
+from tests.factories import Agent, Workspace
 from tests.identity import client_as, own_db  # noqa: F401 - fixtures
 from tests.serving import Server
+from tests.world import Servers, World
 
-pytest_plugins = ["agent_sdk.testing"]
+pytest_plugins = ["agent_sdk.testing", "tests.agents"]
 
 
 @pytest.fixture(scope="session")
@@ -93,12 +94,19 @@ def world(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
 
 
 @pytest.fixture
+def servers(database: str, tmp_path: Path) -> Iterator[Servers]:
+    """Further servers on the database that most tests share."""
+    further = Servers(database, tmp_path)
+    yield further
+    further.stop()
+
+
+@pytest.fixture
 def workspace(world: World) -> Iterator[Workspace]:
     """A workspace of this test's own, which must be in order when the test is done."""
     own = world.workspace()
     yield own
     assert own.faults() == {}
-    own.close()
 
 
 @pytest.fixture

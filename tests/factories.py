@@ -1,10 +1,10 @@
-"""A server with its database, workspaces in it, and the nouns that tests are about."""
+"""Workspaces, and the nouns that tests are about."""
 
-import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -12,88 +12,27 @@ import pytest
 from server.contract.base import Diagnostic
 from server.contract.leases import Claim
 from server.contract.tasks import Task
-from server.db import schema
-from server.db.pool import Database, open_pool
-from server.loops import expiry, promotion
 from tests import books
 from tests.client import Client, RefusedError
-from tests.serving import ADMIN_KEY, Server
 
-SWEPT_NOW = """
-insert into beat values ('sweep', clock_timestamp())
-on conflict (name) do update set at = excluded.at
-"""
-PASS_ROWS = 100_000
+if TYPE_CHECKING:
+    from tests.world import World
 
-
-class World:
-    """One server without loops of its own: time passes, and loops run, when a test says so."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.admin = Client(server.url, ADMIN_KEY)
-        self.db: books.Connection = psycopg.connect(server.conninfo, autocommit=True)
-        self._runner = asyncio.Runner()
-        self._stack = AsyncExitStack()
-        self._pool = self._runner.run(
-            self._stack.enter_async_context(open_pool(server.conninfo, 2, 5, 60, prepared=True))
-        )
-
-    def close(self) -> None:
-        """Ends the connections; the server goes on."""
-        self.admin.close()
-        self.db.close()
-        self._runner.run(self._stack.aclose())
-        self._runner.close()
-
-    def workspace(self, **settings: Any) -> "Workspace":
-        """A new workspace, whose tests meet no others."""
-        return Workspace(self, settings)
-
-    def advance(self, seconds: float) -> None:
-        """Moves the database's clock forward; it never goes back."""
-        schema.move_clock(self.server.conninfo, seconds)
-
-    def sweep(self, after_outage: bool = False) -> int:
-        """One pass of the sweep; how many leases it ended."""
-        if not after_outage:
-            self.db.execute(SWEPT_NOW)
-        return self.run(lambda db: expiry.run_once(db, PASS_ROWS, self._changed))
-
-    def promote(self) -> int:
-        """One pass of the promotion of due runs; how many came into the queue."""
-        return self.run(lambda db: promotion.run_once(db, PASS_ROWS, self._changed))
-
-    def run(self, service: Callable[[Database], Any]) -> Any:
-        """What a service of the server does on this database."""
-        return self._runner.run(service(self._pool))
-
-    def until_waiting(self, count: int = 1) -> None:
-        """Returns when so many other calls are under way at the server."""
-        name = "worklease_http_requests_in_flight "
-        while f"{name}{count + 1}.0" not in self.admin.get("/metrics"):
-            pass
-
-    def _changed(self, workspace_id: str, offers: int) -> None:
-        # As another server's hub tells it.
-        self.db.execute("select pg_notify('worklease', %s)", [f"tests {workspace_id} {offers}"])
+LIVE_LEASES = "select count(*) from lease where workspace_id = %s and ended_at is null"
+LOCK = "select from workspace_lock where workspace_id = %s and name = %s for update"
+HOLD = "select from task where workspace_id = %s and task_id = %s for update"
 
 
 class Workspace:
     """A tenant of its own, with a client for each role."""
 
-    def __init__(self, world: World, settings: dict[str, Any]) -> None:
+    def __init__(self, world: "World", settings: dict[str, Any]) -> None:
         self.world, self.name = world, f"w-{token_hex(8)}"
         made = world.admin.post("/api/workspaces", name=self.name, settings=settings)
         self.id: str = made.workspace.id
         self._keys: dict[str, str] = {}
-        self._clients: list[Client] = []
         self.operator = self.client("operator")
-
-    def close(self) -> None:
-        """Ends the connections of its clients."""
-        for client in self._clients:
-            client.close()
+        self.key("agent")
 
     def key(self, role: str, **fields: Any) -> str:
         """The text of a key of this role, made when it is first needed."""
@@ -108,17 +47,13 @@ class Workspace:
 
     def client(self, role: str, **headers: str) -> Client:
         """A caller with a key of this role."""
-        client = Client(self.world.server.url, self.key(role), **headers)
-        self._clients.append(client)
-        return client
+        return Client(self.world.http, self.key(role), **headers)
 
     def agent(self, name: str = "worker", session: str | None = None) -> "Agent":
         """An agent's process."""
         session = session or f"{name}-{token_hex(4)}"
         headers = {"X_Agent_Name": name, "X_Session_ID": session}
-        agent = Agent(self.world.server.url, self.key("agent"), **headers)
-        self._clients.append(agent)
-        return agent
+        return Agent(self.world.http, self.key("agent"), **headers)
 
     def task(self, title: str = "a task", /, **fields: Any) -> Task:
         """A task that queues its run as soon as it may."""
@@ -126,10 +61,43 @@ class Workspace:
         task: Task = self.operator.post("/api/tasks", **body).task
         return task
 
+    def graph(self, edges: dict[str, list[str]], **fields: Any) -> dict[str, str]:
+        """Tasks by ref, each with the refs it waits for; their ids."""
+        items = [{"ref": ref, "title": ref, "depends_on_refs": on} for ref, on in edges.items()]
+        told = self.operator.post("/api/tasks/bulk", tasks=items, defaults=fields)
+        ids: dict[str, str] = told.ids
+        return ids
+
+    def statuses(self, ids: dict[str, str]) -> dict[str, str]:
+        """The status of each task, by the same names."""
+        return {name: self.get(task_id).status for name, task_id in ids.items()}
+
+    def depend(self, task_id: str, on: str) -> Task:
+        """Makes a task wait for another."""
+        body = {"depends_on_task_id": on}
+        detail = self.operator.post(f"/api/tasks/{task_id}/dependencies", **body).task
+        task: Task = detail.task
+        return task
+
+    def cancel(self, task_id: str, **why: Any) -> Task:
+        """Cancels a task with all below it."""
+        task: Task = self.operator.post(f"/api/tasks/{task_id}/cancel", **why).task
+        return task
+
     def get(self, task_id: str) -> Task:
         """A task as it is now."""
         task: Task = self.operator.get(f"/api/tasks/{task_id}").task.task
         return task
+
+    def sweep(self) -> int:
+        """One pass of the sweep; how many leases of this workspace it ended."""
+        before = self._live_leases()
+        self.world.sweep()
+        return before - self._live_leases()
+
+    def _live_leases(self) -> int:
+        [[count]] = self.world.db.execute(LIVE_LEASES, [self.id])
+        return int(count)
 
     def run(self, run_id: str) -> Any:
         """A run as it is now."""
@@ -153,11 +121,25 @@ class Workspace:
         return books.faults(self.world.db, self.id)
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Fails if anything changes meanwhile."""
+    def locked(self, name: str) -> Iterator[None]:
+        """Holds one of its locks, so that who needs it has to wait."""
+        with psycopg.connect(self.world.server.conninfo) as connection:
+            connection.execute(LOCK, [self.id, name])
+            yield
+
+    @contextmanager
+    def holding(self, task_id: str) -> Iterator[None]:
+        """Holds the row of a task, as a transition that takes long would."""
+        with psycopg.connect(self.world.server.conninfo) as connection:
+            connection.execute(HOLD, [self.id, task_id])
+            yield
+
+    @contextmanager
+    def unchanged(self, *but: str) -> Iterator[None]:
+        """Fails if anything changes meanwhile, but in the named tables."""
         before = self.snapshot()
         yield
-        assert self.snapshot() == before
+        assert self.snapshot() | dict.fromkeys(but) == before | dict.fromkeys(but)
 
 
 class Agent(Client):
@@ -165,7 +147,7 @@ class Agent(Client):
 
     @property
     def session(self) -> str:
-        return self.headers["X_Session_ID"]
+        return self.headers["X-Session-ID"]
 
     def claims(self, key: str | None = None, /, **wish: Any) -> list["Held"]:
         """What a claim gets; nothing is an empty list."""
@@ -178,6 +160,13 @@ class Agent(Client):
     def claim(self, key: str | None = None, /, **wish: Any) -> "Held":
         """One claim, which must find something."""
         [held] = self.claims(key, **wish)
+        return held
+
+    def work(self, task_id: str, end: str = "complete", **body: Any) -> "Held":
+        """Claims the run of this task and ends its lease."""
+        run = self.get(f"/api/tasks/{task_id}/runs", limit=1).runs[0]
+        held = self.claim(channel=f"coord-{run.id}")
+        held.call(end, **({"error": "no", **body} if end == "fail" else body))
         return held
 
     def leases(self) -> list[str]:
@@ -214,16 +203,25 @@ class Held:
     def by(self, agent: Client, operation: str, **body: Any) -> Any:
         """Calls as somebody else; claim_token None leaves it out."""
         body = {"claim_token": self.token, **body}
-        told = {name: value for name, value in body.items() if (name, value) != ("claim_token", None)}
+        told = {
+            name: value for name, value in body.items() if (name, value) != ("claim_token", None)
+        }
         return agent.post(f"/api/agent/tasks/{self.run_id}/{operation}", **told)
 
 
 @contextmanager
-def refused(status: int, code: str, **evidence: Any) -> Iterator[list[Diagnostic]]:
+def refused(wanted: int, code: str, /, **evidence: Any) -> Iterator[list[Diagnostic]]:
     """The call inside is refused with this status and code, and at least this evidence."""
     told: list[Diagnostic] = []
     with pytest.raises(RefusedError) as caught:
         yield told
     told.append(caught.value.envelope.diagnostic)
-    assert (caught.value.status, caught.value.code) == (status, code), caught.value
+    assert (caught.value.status, caught.value.code) == (wanted, code), caught.value
     assert caught.value.evidence.items() >= evidence.items(), caught.value.evidence
+
+
+def seconds(later: str | None, earlier: str | None) -> float:
+    """The time between two timestamps of the wire."""
+    assert later is not None
+    assert earlier is not None
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()

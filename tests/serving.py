@@ -13,13 +13,15 @@ from server.rules.ids import new_id
 from server.rules.tokens import new_api_key
 
 ADMIN_KEY = new_api_key(new_id("key", 1))
-SECRET = "a secret that all servers of a test share"  # noqa: S105 - a test's
+SECRET = "a secret that all servers of a test share"
 START = (sys.executable, "-m", "server")
 STOP_SECONDS = 60
 
 
 class Server:
     """One server process on a database; it logs into a file."""
+
+    secret = SECRET.encode()
 
     def __init__(self, conninfo: str, directory: Path, **settings: object) -> None:
         self.conninfo = conninfo

@@ -27,6 +27,18 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     embedded.discard(tmp_path / "data")
 
 
+def test_discard_removes_an_embedded_database_and_no_other_directory(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_dir.mkdir()
+    (data_dir / "notes.txt").write_text("of the owner")
+    assert main(["discard", str(data_dir)]) == 1
+    assert "has no embedded database" in capsys.readouterr().err
+    assert main(["schema", "apply"]) == 0
+    assert main(["discard", str(data_dir)]) == 0
+    assert [entry.name for entry in data_dir.iterdir()] == ["notes.txt"]
+
+
 def test_the_schema_is_made_and_its_version_shown(
     empty_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,13 +12,15 @@ import psycopg
 import pytest
 
 from server.db import embedded
+from server.db.binaries import EmbeddedError
 from server.db.keyfile import read_or_make
 
 KILLED_PARENT = """
 import pathlib, sys, time
 from server.db import embedded
+from server.db.binaries import EmbeddedError
 server = embedded.join(pathlib.Path(sys.argv[1]), durable=False)
-print("joined", flush=True)
+print(server.conninfo, flush=True)
 sys.stdin.read()
 """
 
@@ -66,7 +68,7 @@ def test_a_server_that_outlived_its_killed_parent_is_found(data_dir: Path) -> No
     command = [sys.executable, "-c", KILLED_PARENT, str(data_dir)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        assert parent.stdout.readline() == b"joined\n"
+        assert parent.stdout.readline()
         parent.kill()
     before = _postmaster(data_dir)
     server = embedded.join(data_dir)
@@ -110,6 +112,32 @@ def test_a_pid_file_of_some_other_process_does_not_hinder_the_start(data_dir: Pa
     server = embedded.join(data_dir, durable=False)
     assert _ask(server, "select 1") == 1
     server.leave()
+
+
+def test_discard_leaves_nothing_and_does_nothing_while_a_server_runs(data_dir: Path) -> None:
+    server = embedded.join(data_dir, durable=False)
+    home = (data_dir / "postgres").resolve()
+    with pytest.raises(EmbeddedError, match="stop it first"):
+        embedded.discard(data_dir)
+    assert _ask(server, "select 1") == 1
+    server.leave()
+    (data_dir / "notes.txt").write_text("of the owner")
+    embedded.discard(data_dir)
+    assert not home.exists()
+    assert [entry.name for entry in data_dir.iterdir()] == ["notes.txt"]
+
+
+def test_discard_stops_a_server_that_outlived_those_who_started_it(data_dir: Path) -> None:
+    command = [sys.executable, "-c", KILLED_PARENT, str(data_dir)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        conninfo = parent.stdout.readline().decode()
+        parent.kill()
+    with psycopg.connect(conninfo) as connection:
+        embedded.discard(data_dir)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("select 1")
+    assert not data_dir.exists()
 
 
 def test_a_key_file_is_made_once_whoever_comes_first(tmp_path: Path) -> None:

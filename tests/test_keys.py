@@ -9,7 +9,7 @@ from server.contract.keys import KeyListResponse, KeyResponse
 from server.contract.workspaces import WorkspaceResponse
 from server.db.pool import Database
 from tests.asgi import client_of, code_of, evidence_of
-from tests.identity import OWN_ROUTES, Client, new_key, parts, whoami
+from tests.identity import ADMIN, OWN_ROUTES, Client, new_key, parts, whoami
 
 
 async def test_a_key_is_shown_once_and_replayed_without_its_secret(client_as: Client) -> None:

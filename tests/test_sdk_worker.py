@@ -1,43 +1,19 @@
-"""The worker of the SDK against a real server: what becomes of runs, leases and handlers."""
+"""The worker of the SDK against a real server: handlers, and what becomes of their runs."""
 
 import asyncio
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from agent_sdk import AsyncLease, Client, Fail, Lease, LeaseLost, Release, Retry, WaitFor, Worker
+from agent_sdk import AsyncLease, Client, Fail, Lease, Release, Retry, WaitFor
 from agent_sdk.testing import Server
+from tests.agents import SOON, expire, line_of, worker_process, working
 
-SOON = 20.0
 FAR = datetime(2999, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def clients(worklease: Server) -> tuple[Client, Client]:
-    """The operator and the agent of a workspace of the test's own."""
-    return worklease.workspace()
-
-
-@contextmanager
-def working(client: Client, handler: Callable[..., Any], **options: Any) -> Iterator[Worker]:
-    """A worker that runs within the block."""
-    worker = Worker(client=client, wait_seconds=5, **options)
-    worker.task(handler)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        thread.join(SOON)
-        assert not thread.is_alive()
+NO_PAUSE: Any = {"strategy": "none"}
 
 
 def test_a_handler_gets_the_payload_and_its_return_is_the_result(
@@ -73,6 +49,41 @@ def test_async_handlers_run_side_by_side(clients: tuple[Client, Client]) -> None
     assert results == {"a", "b"}
 
 
+def test_the_inputs_are_the_whole_results_of_what_was_waited_for(
+    clients: tuple[Client, Client],
+) -> None:
+    operator, agent = clients
+
+    async def handle(ctx: AsyncLease) -> Any:
+        if ctx.payload:
+            return ctx.payload * 10_000
+        return [len(item.result) async for item in ctx.inputs()]
+
+    with working(agent, handle):
+        first = operator.tasks.create(title="first", payload="a")
+        second = operator.tasks.create(title="second", payload="bb")
+        joined = operator.tasks.create(title="joined", depends_on=[first.id, second.id])
+        assert operator.wait(joined.id, timeout=SOON).result == [10_000, 20_000]
+
+
+def test_a_checkpoint_is_there_for_the_next_attempt_with_the_error(
+    clients: tuple[Client, Client],
+) -> None:
+    operator, agent = clients
+
+    def handle(ctx: Lease) -> Any:
+        if ctx.run.attempt == 1:
+            ctx.checkpoint({"page": 7})
+            raise ConnectionError("the line went dead")
+        assert ctx.previous.error is not None
+        return [ctx.previous.checkpoint, ctx.previous.error.splitlines()[0]]
+
+    with working(agent, handle):
+        task = operator.tasks.create(title="pages", retry=NO_PAUSE)
+        done = operator.wait(task.id, timeout=SOON)
+    assert done.result == [{"page": 7}, "ConnectionError: the line went dead"]
+
+
 def test_a_repeated_attempt_finds_the_child_that_the_first_one_made(
     clients: tuple[Client, Client],
 ) -> None:
@@ -92,6 +103,32 @@ def test_a_repeated_attempt_finds_the_child_that_the_first_one_made(
     assert len(set(children)) == 1
     child = operator.tasks.get(children[0]).task
     assert (child.parent_task_id, child.created_by_run_id is not None) == (task.id, True)
+
+
+SPAWNS = """
+def handle(ctx):
+    print(ctx.spawn("part", available_at="2999-01-01T00:00:00Z").id)
+    if ctx.fence == 1:
+        os.kill(os.getpid(), 9)
+    return "done"
+"""
+
+
+def test_a_crash_after_a_spawn_makes_no_second_child(
+    worklease: Server, clients: tuple[Client, Client]
+) -> None:
+    """P5: the crash loses the reply and the run, and doubles nothing."""
+    operator, agent = clients
+    task = operator.tasks.create(title="whole", retry=NO_PAUSE)
+    with worker_process(worklease, agent, SPAWNS, lease_seconds=5) as crashes:
+        first = line_of(crashes)
+        assert crashes.wait(SOON) == -signal.SIGKILL
+    expire(worklease, operator, task.id)
+    with worker_process(worklease, agent, SPAWNS) as again:
+        assert line_of(again) == first
+        done = operator.wait(task.id, timeout=SOON)
+    assert (done.result, done.fence) == ("done", 2)
+    assert [child.id for child in operator.tasks.get(task.id).children] == [first]
 
 
 def test_waiting_for_children_brings_their_results_and_the_checkpoint(
@@ -137,123 +174,23 @@ def test_a_failure_is_recorded_with_its_kind(clients: tuple[Client, Client], cas
     assert run.error
 
 
-def test_a_handler_that_blocks_keeps_its_lease(clients: tuple[Client, Client]) -> None:
-    operator, agent = clients
-
-    def handle(ctx: Lease) -> Any:
-        return ctx.lost.wait(7)  # longer than the lease
-
-    with working(agent, handle, lease_seconds=5):
-        task = operator.tasks.create(title="slow")
-        done = operator.wait(task.id, timeout=SOON)
-    assert (done.result, done.fence) == (False, 1)
-
-
-def test_cancelling_a_run_stops_its_async_handler(clients: tuple[Client, Client]) -> None:
-    operator, agent = clients
-    begun, stopped = threading.Event(), threading.Event()
-
-    async def handle(ctx: AsyncLease) -> Any:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            assert ctx.lost.is_set()
-            stopped.set()
-
-    with working(agent, handle, lease_seconds=5):
-        task = operator.tasks.create(title="endless")
-        assert begun.wait(SOON)
-        operator.tasks.cancel(task.id, reason="not needed")
-        assert stopped.wait(SOON)
-    assert operator.tasks.get(task.id).task.status == "canceled"
-
-
-def test_after_the_loss_every_call_raises(
-    worklease: Server, clients: tuple[Client, Client]
-) -> None:
-    operator, agent = clients
-    task = operator.tasks.create(title="lost")
-    lease = agent.claim(lease_seconds=5)
-    assert lease is not None
-    expired = (e for e in operator.tasks.stream(task.id) if e.type == "task.run_lease_expired")
-    worklease.advance(6)
-    assert next(expired).timeline
-    with pytest.raises(LeaseLost) as loss:
-        lease.complete("too late")
-    assert (loss.value.code, lease.lost.is_set()) == ("lease_expired", True)
-    for call in (lease.check, lambda: lease.progress(1), lambda: lease.spawn("late")):
-        with pytest.raises(LeaseLost):
-            call()
-
-
-def test_a_stopped_worker_gives_its_work_back_with_a_note(clients: tuple[Client, Client]) -> None:
-    operator, agent = clients
-    begun = threading.Event()
-
-    def handle(ctx: Lease) -> Any:
-        begun.set()
-        ctx.checkpoint("half")
-        ctx.lost.wait(SOON)
-        ctx.check()
-
-    with working(agent, handle, grace_seconds=0.1):
-        task = operator.tasks.create(title="long")
-        assert begun.wait(SOON)
-    lease = agent.claim(wait_seconds=5)
-    assert lease is not None
-    assert lease.previous.note == "the worker was stopped before the work was done"
-    assert (lease.previous.checkpoint, lease.run.attempt, lease.fence) == ("half", 1, 2)
-    lease.complete()
-    assert operator.wait(task.id, timeout=SOON).attempts_used == 1
-
-
-SUSPENDED = """
-from agent_sdk import LeaseLost, Worker
-worker = Worker(lease_seconds=5, wait_seconds=1)
-@worker.task
-def handle(ctx):
-    print("begun", flush=True)
-    ctx.lost.wait(30)
-    try:
-        ctx.check()
-    except LeaseLost as loss:
-        print(loss.code, flush=True)
-    worker.stop()
-worker.run()
-"""
-
-
-def test_a_suspended_process_learns_first_that_its_lease_is_lost(
-    worklease: Server, clients: tuple[Client, Client]
-) -> None:
-    operator, agent = clients
-    environment = {**worklease.environment, "WORKLEASE_API_KEY": agent.settings.api_key}
-    task = operator.tasks.create(title="suspended")
-    with subprocess.Popen(
-        [sys.executable, "-c", SUSPENDED], env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "begun\n"
-        process.send_signal(signal.SIGSTOP)
-        expired = (e for e in operator.tasks.stream(task.id) if e.type == "task.run_lease_expired")
-        worklease.advance(6)
-        assert next(expired).timeline
-        process.send_signal(signal.SIGCONT)
-        assert process.stdout.readline() == "lease_expired\n"
-
-
-def test_a_released_run_waits_as_long_as_it_was_told(
-    worklease: Server, clients: tuple[Client, Client]
+@pytest.mark.parametrize(
+    ("outcome", "attempt"),
+    [(Release("come back", delay=20), 1), (Retry(after=20, error="come back"), 2)],
+    ids=["release", "retry"],
+)
+def test_a_run_comes_back_when_it_was_told_to(
+    worklease: Server, clients: tuple[Client, Client], outcome: Exception, attempt: int
 ) -> None:
     operator, agent = clients
     operator.tasks.create(title="later")
     lease = agent.claim()
     assert lease is not None
     with lease:
-        raise Release("come back", delay=60)
+        raise outcome
     assert agent.claim() is None
-    worklease.advance(61)
+    worklease.advance(21)
     again = agent.claim(wait_seconds=5)
     assert again is not None
-    assert again.previous.note == "come back"
+    assert again.run.attempt == attempt
+    assert "come back" in (again.previous.note, again.previous.error)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[1]
-PACKAGES = ("server", "agent_sdk", "tests", "bench", "examples")
+PACKAGES = ("server", "agent_sdk", "tests", "bench")
 MODULES = sorted(path for package in PACKAGES for path in (TOP / package).rglob("*.py"))
 PRODUCT = [path for path in MODULES if path.relative_to(TOP).parts[0] in {"server", "agent_sdk"}]
 

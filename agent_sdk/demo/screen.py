@@ -1,6 +1,6 @@
 """What the terminal shows: live where it can, a line now and then where it cannot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
@@ -26,6 +26,7 @@ class Screen:
         self.console = console
         self._live: Live | None = None
         self._last = ""
+        self._fate = ""
 
     @contextmanager
     def showing(self) -> Iterator[None]:
@@ -42,10 +43,13 @@ class Screen:
         """A line that stays."""
         self.console.print(Text(text, style), soft_wrap=True)
 
-    def show(self, story: Story) -> None:
-        """The state of things."""
+    def show(self, story: Story, victim: str | None) -> None:
+        """The state of things; `victim` is the task whose agent was killed."""
+        if victim is not None and (fate := story.tasks[victim].fate) != self._fate:
+            self._fate = fate
+            self.say(fate, "yellow")
         if self._live is not None:
-            self._live.update(_picture(story), refresh=True)
+            self._live.update(_picture(story, victim), refresh=True)
             return
         counts = story.counts()
         # Without a terminal: one line per tenth of the work, not one per look.
@@ -55,23 +59,22 @@ class Screen:
             told = ", ".join(f"{counts[name]} {name}" for name in COLOURS if counts[name])
             self.say(f"{line}: {told}; {len(story.held)} leases held")
 
-    def timeline(self, title: str, items: list[TimelineItem]) -> None:
-        """A task's own events as a table."""
+    def timeline(self, title: str, items: list[TimelineItem], names: Mapping[str, str]) -> None:
+        """A task's own events as a table; `names` are those of the sessions."""
         table = Table(title=title, title_justify="left", title_style="bold")
         for column in ("seq", "at", "event", "who", "fence"):
             table.add_column(column, justify="right" if column in ("seq", "at") else "left")
         began = items[0].timestamp if items else None
         for item in items:
             at = f"+{(item.timestamp - began).total_seconds():.2f} s" if began else ""
-            payload = item.payload or {}  # a large one is left out
-            who = payload.get("agent_name") or (item.actor.ref if item.actor else "")
-            fence = payload.get("fence")
+            who = names.get(item.actor.ref, item.actor.ref) if item.actor else ""
+            fence = (item.payload or {}).get("fence")  # a large payload is left out
             shown = item.event_type.removeprefix("task.")
             table.add_row(str(item.sequence), at, shown, who, "" if fence is None else str(fence))
         self.console.print(table)
 
 
-def _picture(story: Story) -> RenderableType:
+def _picture(story: Story, victim: str | None) -> RenderableType:
     counts = story.counts()
     told = Text.assemble(
         *((f"{counts[name]} {name}  ", COLOURS[name]) for name in COLOURS if counts[name])
@@ -82,7 +85,9 @@ def _picture(story: Story) -> RenderableType:
     for held in sorted(story.held.values(), key=lambda held: held.agent)[:LEASES_SHOWN]:
         age = (story.now - held.since).total_seconds() if story.now else 0.0
         title = story.tasks[held.task_id].title
-        table.add_row(held.agent, title, str(held.fence), f"{age:.1f} s")
+        dead = held.task_id == victim and held.fence == story.tasks[held.task_id].fences[0]
+        style = "red" if dead else None
+        table.add_row(held.agent, title, str(held.fence), f"{age:.1f} s", style=style)
     bar = ProgressBar(total=max(len(story.tasks), 1), completed=counts["completed"], width=60)
     picture = Table.grid()
     for part in (bar, told, table):

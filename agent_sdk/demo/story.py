@@ -34,6 +34,17 @@ class TaskStory(Struct):
     completed: list[int] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
     fences: list[int] = field(default_factory=list)
+    agents: list[str] = field(default_factory=list)
+
+    @property
+    def fate(self) -> str:
+        """What became of it after its holder died."""
+        if not self.expired:
+            return f"{self.title}: its lease has yet to run out"
+        if len(self.claimed) < 2:
+            return f"{self.title}: its lease ran out, it is queued again"
+        holder = f"{self.agents[-1]}, fence {self.fences[-1]}"
+        return f"{self.title}: {'done' if self.completed else 'claimed again'} by {holder}"
 
 
 class Story:
@@ -42,12 +53,15 @@ class Story:
     def __init__(self) -> None:
         self.tasks: dict[str, TaskStory] = {}
         self.held: dict[str, Held] = {}
+        self.agents: dict[str, str] = {}
         self.sequence = 0
+        self.gaps = 0
         self.now: datetime | None = None
 
     def read(self, events: Iterable[Event]) -> None:
         """Take in the events that came next."""
         for event in events:
+            self.gaps += event.sequence != self.sequence + 1
             self.sequence = event.sequence or self.sequence
             self.now = event.timestamp
             if event.task_id is not None:
@@ -62,12 +76,15 @@ class Story:
         """Whether every task has ended."""
         return bool(self.tasks) and all(task.status in TERMINAL for task in self.tasks.values())
 
-    def recovered(self) -> list[str]:
-        """The tasks whose lease expired and that were completed all the same."""
-        return [name for name, task in self.tasks.items() if task.expired and task.completed]
+    def recovered(self, task_id: str) -> bool:
+        """Whether the task's lease expired, and another agent claimed and completed it."""
+        task = self.tasks[task_id]
+        return bool(task.expired and task.completed) and len(set(task.agents)) > 1
 
     def faults(self, expected: int) -> Iterator[str]:
         """Everything that is not as promised: each task once, and after those it waited for."""
+        if self.gaps:
+            yield f"the log has {self.gaps} gaps"
         if len(self.tasks) != expected:
             yield f"{expected} tasks were planned, the log has {len(self.tasks)}"
         for task in self.tasks.values():
@@ -93,6 +110,8 @@ class Story:
                 task.claimed.append(sequence)
                 task.fences.append(payload["fence"])
                 run_id, agent = event.run_id or "", payload["agent_name"]
+                task.agents.append(agent)
+                self.agents[payload["session_id"]] = agent
                 held = Held(run_id, task_id, agent, payload["fence"], event.timestamp)
                 self.held[run_id] = held
             case "task.run_completed":

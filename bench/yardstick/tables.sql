@@ -24,6 +24,6 @@ create table event (
 insert into job
 select i, 20, 0, 0, 0, timestamptz '2026-01-01' + i * interval '1 ms', null, null,
        '{"prompt": "do what is to be done"}'
-  from generate_series(1, 60000) i;
+  from generate_series(1, 150000) i;
 vacuum analyze job;
 checkpoint;

@@ -51,6 +51,7 @@ def _resolved(body: TaskBulkRequest) -> list[Fields]:
         ids[item.ref] = new_task_id() if item.id is UNSET else item.id
     _check_ids(body.tasks, ids)
     _check_cycles(body.tasks, ids)
+    _check_scopes(body, ids)
     told = []
     for index, item in enumerate(body.tasks):
         place = {"index": index, "ref": item.ref}
@@ -78,20 +79,43 @@ def _check_ids(items: list[TaskBulkItem], ids: Mapping[str, str]) -> None:
 def _check_cycles(items: list[TaskBulkItem], ids: Mapping[str, str]) -> None:
     """Refuses cycles of edges, and of parents, within the request; paths are of refs."""
     refs = {task_id: ref for ref, task_id in ids.items()}
-    edges, parents = {}, {}
+    edges = {}
     for index, item in enumerate(items):
         place = {"index": index, "ref": item.ref}
         waits_for = [refs[d] for d in _waits_for(item, ids, place) if d in refs]
         if item.ref in waits_for:
             raise Problem("dependency_self", task_id=ids[item.ref], **place)
         edges[item.ref] = waits_for
-        parent = item.parent_ref if item.parent_ref is not UNSET else None
-        if parent is None and item.parent_task_id is not UNSET:
-            parent = refs.get(item.parent_task_id)
-        parents[item.ref] = [parent] if parent is not None else []
+    parents = {ref: [parent] for ref, parent in _parents(items, ids).items()}
     path = find_cycle(edges) or find_cycle(parents)
     if path is not None:
         raise Problem("dependency_cycle", path=path)
+
+
+def _parents(items: list[TaskBulkItem], ids: Mapping[str, str]) -> dict[str, str]:
+    """The ref of each item's parent, where that is in the request too."""
+    refs = {task_id: ref for ref, task_id in ids.items()}
+    found = {}
+    for item in items:
+        parent = item.parent_ref if item.parent_ref is not UNSET else None
+        if parent is None and item.parent_task_id is not UNSET:
+            parent = refs.get(item.parent_task_id)
+        if parent is not None:
+            found[item.ref] = parent
+    return found
+
+
+def _check_scopes(body: TaskBulkRequest, ids: Mapping[str, str]) -> None:
+    """A workspace-scoped parent has workspace-scoped children."""
+    common = body.defaults.scope if body.defaults else UNSET
+    scopes = {item.ref: common if item.scope is UNSET else item.scope for item in body.tasks}
+    parents = _parents(body.tasks, ids)
+    for index, item in enumerate(body.tasks):
+        parent = parents.get(item.ref)
+        if parent in scopes and scopes[item.ref] == "global" != scopes[parent]:
+            fault = {"field": f"tasks.{index}.scope", "rule": "scope",
+                     "message": "must be that of the parent"}  # fmt: skip
+            raise Problem("validation_failed", errors=[fault], index=index, ref=item.ref)
 
 
 def _waits_for(item: TaskBulkItem, ids: Mapping[str, str], place: Fields) -> list[str]:

@@ -61,8 +61,8 @@ HOT: Final = (
 )  # fmt: skip
 
 CREATE_ERRORS: Final = (
-    "task_exists", "task_not_found", "dependency_self", "dependency_exists", "depth_limit",
-    "children_limit", "subtree_limit", "task_canceled", *LEASE_ERRORS,
+    "task_exists", "task_not_found", "dependency_self", "dependency_exists", "dependency_limit",
+    "depth_limit", "children_limit", "subtree_limit", "task_canceled", *LEASE_ERRORS,
 )  # fmt: skip
 
 TASKS: Final = (

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from server import limits
 from server.api.context import Context, TaskId
 from server.api.holding import guard
 from server.api.paging import pages
@@ -85,6 +86,9 @@ def new_task_id() -> str:
 
 def check_depends_on(task_id: str, depends_on: list[str], place: dict[str, Any]) -> None:
     """Refuses edges that no task can have; place: where in a request of many it stands."""
+    limit = limits.DEPENDENCIES_PER_TASK_COUNT
+    if len(depends_on) > limit:
+        raise Problem("dependency_limit", limit=limit, count=len(depends_on), **place)
     if task_id in depends_on:
         raise Problem("dependency_self", task_id=task_id, **place)
     if len(set(depends_on)) < len(depends_on):

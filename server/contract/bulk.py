@@ -28,7 +28,7 @@ from server.contract.tasks import TaskFields
 from server.errors import Problem
 
 Ref = Annotated[str, Meta(min_length=1, max_length=128)]
-Refs = Annotated[list[Ref], Meta(max_length=limits.DEPENDENCIES_PER_TASK_COUNT)]
+Refs = list[Ref]
 
 
 class TaskBulkItemResult(Answer):

@@ -45,7 +45,7 @@ Expiries = Annotated[int, Meta(ge=1, le=limits.LEASE_EXPIRIES_LIMIT_COUNT)]
 Deadline = Annotated[int, Meta(ge=1, le=limits.DEADLINE_LIMIT_SECONDS)]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_LIMIT_CHARACTERS)]
 Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_LIMIT_COUNT)]
-DependsOn = Annotated[list[Identifier], Meta(max_length=limits.DEPENDENCIES_PER_TASK_COUNT)]
+DependsOn = list[Identifier]
 ChannelPatch = Annotated[
     str, Meta(pattern=r"^(?!coord-)[a-z0-9][a-z0-9_-]{0,63}$", extra={"blank": "null"})
 ]

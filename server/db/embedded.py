@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -104,10 +104,28 @@ def join(data_dir: Path, *, durable: bool = True) -> Embedded:
 
 
 def discard(data_dir: Path) -> None:
-    """Removes a data directory with its cluster, for tests, demo and bench; nobody may be in it."""
-    if (data_dir / "postgres").exists():
-        shutil.rmtree((data_dir / "postgres").resolve())
-    shutil.rmtree(data_dir, ignore_errors=True)
+    """Removes the cluster of a data directory for good, and the directory if nothing else is in it.
+
+    Raises EmbeddedError while a server runs on it.
+    """
+    account, home = Account.find(), data_dir / "postgres"
+    if home.exists():
+        found = home.resolve()
+        with _alone(found), _lock_file(found, "members.lock") as members:
+            try:
+                fcntl.flock(members, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EmbeddedError(f"a server runs on {data_dir}: stop it first") from None
+            socket = _socket_path(found, account)
+            if _ping(make_conninfo(host=str(socket), port=5432)) != pq.Ping.NO_RESPONSE:
+                _stop(found, account)  # it outlived servers that were killed
+            shutil.rmtree(socket, ignore_errors=True)
+            shutil.rmtree(found)
+    if home.is_symlink():
+        home.unlink()
+    (data_dir / "database.key").unlink(missing_ok=True)
+    with suppress(OSError):  # it is not empty, or not there
+        data_dir.rmdir()
 
 
 def _home(data_dir: Path, account: Account) -> Path:
@@ -142,11 +160,16 @@ def _lock_file(home: Path, name: str) -> IO[bytes]:
     return os.fdopen(os.open(home / name, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
 
 
-def _socket_directory(home: Path, account: Account) -> Path:
+def _socket_path(home: Path, account: Account) -> Path:
     directory = home / "socket"
-    if len(os.fsencode(directory)) > SOCKET_DIRECTORY_BYTES:
-        digest = sha256(os.fsencode(home)).hexdigest()[:16]
-        directory = Path(f"/tmp/worklease-{account.uid}-{digest}")  # noqa: S108 - owner is checked
+    if len(os.fsencode(directory)) <= SOCKET_DIRECTORY_BYTES:
+        return directory
+    digest = sha256(os.fsencode(home)).hexdigest()[:16]
+    return Path(f"/tmp/worklease-{account.uid}-{digest}")  # noqa: S108 - its owner is checked
+
+
+def _socket_directory(home: Path, account: Account) -> Path:
+    directory = _socket_path(home, account)
     account.make_directory(directory)
     found = directory.lstat()
     if directory.is_symlink() or found.st_uid != account.uid or found.st_mode & 0o077:

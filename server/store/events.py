@@ -108,9 +108,18 @@ with recursive root as (
 )
 select t.sequence, t.event_type, t.task_id, t.body::text
   from timeline_wire t
- where t.workspace_id = %(workspace_id)s and t.root_task_id = (select root_task_id from root)
-   and t.sequence > %(after)s and t.sequence <= %(upto)s
-   and t.task_id in (select task_id from below)
+ where t.workspace_id = %(workspace_id)s and t.sequence in (
+         (select e.sequence from event e
+           where e.workspace_id = %(workspace_id)s and e.task_id = %(task_id)s
+             and e.sequence > %(after)s and e.sequence <= %(upto)s
+           order by e.sequence limit %(limit)s)
+         union
+         (select e.sequence from event e
+           where e.workspace_id = %(workspace_id)s and e.root_task_id <> e.task_id
+             and e.root_task_id = (select root_task_id from root)
+             and e.sequence > %(after)s and e.sequence <= %(upto)s
+             and e.task_id in (select task_id from below)
+           order by e.sequence limit %(limit)s))
  order by t.sequence limit %(limit)s
 """
 

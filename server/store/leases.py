@@ -127,9 +127,9 @@ async def verify_lease(
 
 
 LIST_LEASES = """
-select w.body::text, w.claimed_at, w.run_id
+select w.lease::text, w.claimed_at, w.run_id
   from lease l
-  join lease_wire w on w.workspace_id = l.workspace_id and w.run_id = l.run_id
+  join run_wire w on w.workspace_id = l.workspace_id and w.run_id = l.run_id
                    and w.fence = l.fence
  where l.workspace_id = %(workspace_id)s and l.session_id = %(session_id)s and l.ended_at is null
    and (%(after_at)s::timestamptz is null

@@ -1,0 +1,1 @@
+"""Measures Worklease against its own PostgreSQL; see README.md."""

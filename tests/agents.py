@@ -1,0 +1,97 @@
+"""Workers for the tests of the SDK: in a thread, or in a process of their own."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from agent_sdk import Client, StreamEvent, Worker
+from agent_sdk.testing import Server
+
+SOON = 20.0
+
+
+@pytest.fixture
+def clients(worklease: Server) -> tuple[Client, Client]:
+    """The operator and the agent of a workspace of the test's own."""
+    return worklease.workspace()
+
+
+@contextmanager
+def working(client: Client, handler: Callable[..., Any], **options: Any) -> Iterator[Worker]:
+    """A worker that runs within the block."""
+    worker = Worker(client=client, wait_seconds=5, **options)
+    worker.task(handler)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        thread.join(SOON)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def process(server: Server, agent: Client, code: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process of this agent's that runs the code; ends with the block.
+
+    What the code prints comes line by line.
+    """
+    environment = {
+        **server.environment,
+        "WORKLEASE_API_KEY": agent.settings.api_key,
+        "PYTHONUNBUFFERED": "1",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+@contextmanager
+def worker_process(
+    server: Server, agent: Client, handler: str, **options: Any
+) -> Iterator["subprocess.Popen[str]"]:
+    """A worker in a process of its own, with the source of its handler."""
+    said = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    code = f"""
+import asyncio, os, sys
+from agent_sdk import *
+worker = Worker(wait_seconds=1, {said})
+@worker.task
+{handler}
+worker.run()
+"""
+    with process(server, agent, code) as started:
+        yield started
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    """The next line that the worker's process prints."""
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def event_of(client: Client, task_id: str, kind: str) -> StreamEvent:
+    """Waits for the first such event of the task."""
+    stream = client.tasks.stream(task_id, until=time.monotonic() + SOON)
+    return next(event for event in stream if event.type == kind)
+
+
+def expire(server: Server, operator: Client, task_id: str, seconds: float = 6) -> None:
+    """Moves the clock beyond the lease of the task, and waits for the sweep to end it."""
+    server.advance(seconds)
+    event_of(operator, task_id, "task.run_lease_expired")

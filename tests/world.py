@@ -1,0 +1,133 @@
+"""A server with its database: time passes, and loops run, when a test says so."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import psycopg
+
+from server.db import schema
+from server.db.pool import Database, open_pool
+from server.loops import expiry, promotion
+from tests import books
+from tests.client import Client, connections
+from tests.factories import Workspace
+from tests.serving import ADMIN_KEY, Server
+
+SWEPT_NOW = """
+insert into beat values ('sweep', clock_timestamp())
+on conflict (name) do update set at = excluded.at
+"""
+SWEPT_LONG_AGO = """
+insert into beat values ('sweep', clock_timestamp() - interval '40 seconds')
+on conflict (name) do update set at = excluded.at
+"""
+BLOCKED = """
+select count(*) from pg_stat_activity
+ where datname = current_database() and wait_event_type = 'Lock'
+"""
+PASS_ROWS = 100_000
+
+
+class World:
+    """One server without loops of its own: time passes, and loops run, when a test says so."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.http = connections(server.url)
+        self.admin = Client(self.http, ADMIN_KEY)
+        self.db: books.Connection = psycopg.connect(server.conninfo, autocommit=True)
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._pool = self._runner.run(
+            self._stack.enter_async_context(open_pool(server.conninfo, 2, 5, 60, prepared=True))
+        )
+
+    def close(self) -> None:
+        """Ends the connections; the server goes on."""
+        self.http.close()
+        self.db.close()
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
+
+    def workspace(self, **settings: Any) -> Workspace:
+        """A new workspace, whose tests meet no others."""
+        return Workspace(self, settings)
+
+    def advance(self, seconds: float) -> None:
+        """Moves the database's clock forward; it never goes back."""
+        schema.move_clock(self.server.conninfo, seconds)
+
+    def sweep(self, rows: int = PASS_ROWS) -> int:
+        """One pass of the sweep, as if the one before had been just now; how many leases ended."""
+        self.swept_now()
+        ended: int = self.run(lambda db: expiry.run_once(db, rows, self._changed))
+        return ended
+
+    def swept_now(self) -> None:
+        """Pretends that a sweep has just been, so that the next one sees no outage."""
+        self.db.execute(SWEPT_NOW)
+
+    def sweep_after_outage(self) -> int:
+        """One pass of the sweep, the first in 40 s of real time."""
+        self.db.execute(SWEPT_LONG_AGO)
+        ended: int = self.run(lambda db: expiry.run_once(db, PASS_ROWS, self._changed))
+        return ended
+
+    def promote(self) -> int:
+        """One pass of the promotion of due runs; how many came into the queue."""
+        promoted: int = self.run(lambda db: promotion.run_once(db, PASS_ROWS, self._changed))
+        return promoted
+
+    def run(self, service: Callable[[Database], Any]) -> Any:
+        """What a service of the server does on this database."""
+        return self._runner.run(service(self._pool))
+
+    def until_waiting(self, count: int = 1) -> None:
+        """Returns when so many other calls are under way at the server."""
+        name = "worklease_http_requests_in_flight "
+        while f"{name}{count + 1}.0" not in self.admin.get("/metrics"):
+            pass
+
+    def until_blocked(self, count: int = 1) -> None:
+        """Returns when so many statements on this database wait for a lock."""
+        while self.db.execute(BLOCKED).fetchone() != (count,):
+            pass
+
+    def _changed(self, workspace_id: str, offers: int) -> None:
+        # As another server's hub tells it.
+        self.db.execute("select pg_notify('worklease', %s)", [f"tests {workspace_id} {offers}"])
+
+
+class Servers:
+    """Further server processes on one database."""
+
+    def __init__(self, conninfo: str, directory: Path) -> None:
+        self.conninfo, self.directory = conninfo, directory
+        self.started: list[Process] = []
+
+    def start(self, **settings: object) -> "Process":
+        """A further process; it has no loops unless told otherwise."""
+        place = self.directory / f"server-{len(self.started)}"
+        place.mkdir()
+        given = {"WORKLEASE_LOOPS": False, **settings}
+        server = Server(self.conninfo, place, **given)
+        self.started.append(Process(server, connections(server.url)))
+        return self.started[-1]
+
+    def stop(self) -> None:
+        """Stops them all."""
+        for process in self.started:
+            process.http.close()
+            if process.server.process.poll() is None:
+                process.server.stop()
+
+
+class Process(NamedTuple):
+    """A server process, and connections to it."""
+
+    server: Server
+    http: httpx2.Client
