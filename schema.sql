@@ -962,7 +962,8 @@ begin
                            null, p_causes[f.who])::new_run order by t.task_id)
         into v_runnable
         from unnest(v_front, v_who) f (task_id, who)
-        join task t on t.workspace_id = p_ws and t.task_id = f.task_id
+        cross join lateral (select k.* from task k
+          where k.workspace_id = p_ws and k.task_id = f.task_id offset 0) t
        where t.status = 'ready' and t.auto_enqueue_on_ready and t.newest_run_id is null
          and t.attempts_used < t.max_attempts;
       if v_runnable is not null then
@@ -1033,38 +1034,51 @@ end $$;
 -- run's lane and the task's priority. One that only waits for its time is marked due. Returns how many were made.
 create function _offer(p_ws text, p_tasks text[], p_now timestamptz) returns int language plpgsql as $$
 declare
-  v_made int := 0;
-  v_queued text[];
+  v_made int;
+  v_queued boolean;
 begin
-  delete from offer o using task t, run r
-   where t.workspace_id = p_ws and t.task_id = any (p_tasks)
-     and r.workspace_id = p_ws and r.run_id = t.newest_run_id
-     and o.workspace_id = p_ws and o.run_id = r.run_id
-     and (r.status <> 'queued' or t.status <> 'ready' or r.available_at > p_now
-          or (o.lane_id, o.priority, o.available_at) <> (r.lane_id, t.priority, r.available_at));
-
-  select array_agg(r.run_id) into v_queued
-    from task t join run r on r.workspace_id = p_ws and r.run_id = t.newest_run_id
-   where t.workspace_id = p_ws and t.task_id = any (p_tasks) and r.status = 'queued';
-  if v_queued is not null then
-    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
-    select p_ws, r.lane_id, t.priority,
-           r.available_at - make_interval(secs => _head_start(w.settings, t.priority)),
-           r.run_id, r.task_id, r.available_at
-      from run r
-      join task t on t.workspace_id = p_ws and t.task_id = r.task_id
-      join workspace w on w.workspace_id = p_ws
-     where r.workspace_id = p_ws and r.run_id = any (v_queued) and t.status = 'ready'
-       and r.available_at <= p_now
-    on conflict (workspace_id, run_id) do nothing;
-    get diagnostics v_made = row_count;
-    update run r set due_at = case when t.status = 'ready' and r.available_at > p_now then r.available_at end
-      from task t
-     where r.workspace_id = p_ws and r.run_id = any (v_queued)
-       and t.workspace_id = p_ws and t.task_id = r.task_id
-       and r.due_at is distinct from case when t.status = 'ready' and r.available_at > p_now
-                                          then r.available_at end;
+  with newest as (
+    select r.status, r.run_id, r.available_at, r.lane_id, t.status as task_status, t.priority
+      from unnest(p_tasks) x (task_id)
+      cross join lateral (select k.newest_run_id, k.status, k.priority from task k
+        where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
+      cross join lateral (select k.* from run k
+        where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r
+  ), withdrawn as (
+    delete from offer o
+     using newest n
+     cross join lateral (select k.ctid, k.lane_id, k.priority, k.available_at from offer k
+       where k.workspace_id = p_ws and k.run_id = n.run_id offset 0) k
+     where o.ctid = k.ctid
+       and (n.status <> 'queued' or n.task_status <> 'ready' or n.available_at > p_now
+            or (k.lane_id, k.priority, k.available_at) <> (n.lane_id, n.priority, n.available_at))
+  )
+  select bool_or(n.status = 'queued') into v_queued from newest n;
+  if not coalesce(v_queued, false) then
+    return 0;
   end if;
+
+  with queued as (
+    select r.*, r.ctid as place, t.priority, t.status = 'ready' as open,
+           t.status = 'ready' and r.available_at > p_now as early
+      from unnest(p_tasks) x (task_id)
+      cross join lateral (select k.newest_run_id, k.status, k.priority from task k
+        where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
+      cross join lateral (select k.*, k.ctid from run k
+        where k.workspace_id = p_ws and k.run_id = t.newest_run_id and k.status = 'queued' offset 0) r
+  ), due as (
+    update run r set due_at = case when q.early then q.available_at end
+      from queued q
+     where r.ctid = q.place and r.due_at is distinct from case when q.early then q.available_at end
+  )
+  insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
+  select p_ws, q.lane_id, q.priority,
+         q.available_at - make_interval(secs => _head_start(w.settings, q.priority)),
+         q.run_id, q.task_id, q.available_at
+    from queued q join workspace w on w.workspace_id = p_ws
+   where q.open and not q.early
+  on conflict (workspace_id, run_id) do nothing;
+  get diagnostics v_made = row_count;
   return v_made;
 end $$;
 
@@ -1107,9 +1121,9 @@ create type task_input as (
   metadata json, payload json, available_at timestamptz, retry jsonb, on_dependency_failure text,
   max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb);
 
-create function _task_inputs(p_tasks jsonb, p_bulk boolean) returns task_input[] language plpgsql as $$
+create function _task_inputs(p_tasks json, p_bulk boolean) returns task_input[] language plpgsql as $$
 begin
-  return array(select x from jsonb_populate_recordset(jsonb_populate_record(null::task_input, jsonb_build_object(
+  return array(select x from json_populate_recordset(jsonb_populate_record(null::task_input, jsonb_build_object(
     'scope', 'workspace', 'priority', 'medium', 'max_attempts', 3, 'auto_enqueue_on_ready', p_bulk,
     'retry', jsonb_build_object('strategy', 'exponential_jitter', 'base_seconds', 10, 'max_seconds', 3600),
     'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb)),
@@ -1139,11 +1153,16 @@ end $$;
 -- Refuses what may not be created. Parents and dependencies outside the request are locked by the caller.
 create function _check_tasks(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
 declare
+  v_ids text[] := array(select x.id from unnest(p_tasks) x);
   v_bad record;
 begin
-  select x.n, x.id into v_bad from unnest(p_tasks) x
-   where exists (select from task t where t.workspace_id = p_ws and t.task_id = x.id)
-      or exists (select from deleted_task d where d.workspace_id = p_ws and d.task_id = x.id)
+  select x.n, x.id into v_bad
+    from unnest(p_tasks) x
+    left join lateral (select k.task_id from task k
+      where k.workspace_id = p_ws and k.task_id = x.id offset 0) t on true
+    left join lateral (select k.task_id from deleted_task k
+      where k.workspace_id = p_ws and k.task_id = x.id offset 0) d on true
+   where t.task_id is not null or d.task_id is not null
    order by x.n limit 1;
   if found then
     perform _refuse('task_exists', jsonb_build_object('id', v_bad.id, 'index', v_bad.n));
@@ -1151,10 +1170,10 @@ begin
 
   select x.n, w.id into v_bad
     from unnest(p_tasks) x
-    cross join lateral unnest(x.parent_task_id || coalesce(x.depends_on, '{}')) w (id)
-    left join unnest(p_tasks) y on y.id = w.id
-   where w.id is not null and y.id is null
-     and not exists (select from task t where t.workspace_id = p_ws and t.task_id = w.id)
+    cross join lateral unnest(x.parent_task_id || x.depends_on) w (id)
+    left join lateral (select k.task_id from task k
+      where k.workspace_id = p_ws and k.task_id = w.id offset 0) t on true
+   where w.id is not null and w.id <> all (v_ids) and t.task_id is null
    order by x.n limit 1;
   if found then
     perform _refuse('task_not_found', jsonb_build_object('id', v_bad.id, 'index', v_bad.n));
@@ -1220,7 +1239,7 @@ $$;
 
 -- Makes tasks with their edges and profiles, all or nothing, and queues those that are runnable.
 create function create_tasks(
-  p_workspace_id text, p_cause jsonb, p_tasks jsonb, p_guard jsonb, p_bulk boolean, p_key text, p_hash text,
+  p_workspace_id text, p_cause jsonb, p_tasks json, p_guard json, p_bulk boolean, p_key text, p_hash text,
   out body text, out version int, out replayed boolean, out offers int)
 language plpgsql as $$
 declare
@@ -1241,11 +1260,11 @@ begin
   offers := 0;
   if not replayed then
     v_tasks := _task_inputs(p_tasks, p_bulk);
-    perform _plan_for(cardinality(v_tasks));
+    perform _plan_for(cardinality(v_tasks) + (select sum(cardinality(x.depends_on)) from unnest(v_tasks) x)::int);
     -- Parents and dependencies outside the request: neither may change status or vanish meanwhile.
     perform 1 from task t
-      where t.workspace_id = p_workspace_id and t.task_id in (
-        select unnest(x.parent_task_id || coalesce(x.depends_on, '{}')) from unnest(v_tasks) x)
+      where t.workspace_id = p_workspace_id and t.task_id = any (array(
+        select unnest(x.parent_task_id || x.depends_on) from unnest(v_tasks) x))
       order by t.task_id for share;
     v_run_id := _guard(p_workspace_id, p_guard);
     v_now := lease_now();
@@ -1269,7 +1288,8 @@ begin
       left join (select y.id, count(*) as waiting
                    from unnest(v_tasks) y
                    cross join lateral unnest(y.depends_on) d (id)
-                   left join task t on t.workspace_id = p_workspace_id and t.task_id = d.id
+                   left join lateral (select k.task_id, k.status from task k
+                     where k.workspace_id = p_workspace_id and k.task_id = d.id offset 0) t on true
                   where t.task_id is null or not _satisfies(t.status, y.on_dependency_failure)
                   group by y.id) w on w.id = x.id
     on conflict (workspace_id, task_id) do nothing;
@@ -1286,7 +1306,8 @@ begin
     select p_workspace_id, x.id, w.id, _satisfies(t.status, x.on_dependency_failure), v_now
       from unnest(v_tasks) x
       cross join lateral unnest(x.depends_on) w (id)
-      join task t on t.workspace_id = p_workspace_id and t.task_id = w.id;
+      cross join lateral (select k.status from task k
+        where k.workspace_id = p_workspace_id and k.task_id = w.id offset 0) t;
 
     select array_agg(_event(v_cause, 'task.created', x.id, null, to_jsonb(x)
              - array['n', 'ref', 'description', 'payload', 'execution_profile']
@@ -1303,9 +1324,11 @@ begin
                'dependencies_waiting', t.dependencies_waiting, 'cause', 'create'))
         from unnest(v_tasks) x
         cross join lateral unnest(x.depends_on[2001:]) w (id)
-        join task t on t.workspace_id = p_workspace_id and t.task_id = x.id
-        join dependency d on d.workspace_id = p_workspace_id and d.task_id = x.id
-                         and d.depends_on_task_id = w.id);
+        cross join lateral (select k.dependencies_waiting from task k
+          where k.workspace_id = p_workspace_id and k.task_id = x.id offset 0) t
+        cross join lateral (select k.depends_on_task_id, k.satisfied from dependency k
+          where k.workspace_id = p_workspace_id and k.task_id = x.id
+            and k.depends_on_task_id = w.id offset 0) d);
     v_settled := _settle(p_workspace_id, array(select x.id from unnest(v_tasks) x), v_now, array[v_cause],
                          'task.created');
     v_events := v_events || v_settled.events;
@@ -1405,7 +1428,7 @@ end $$;
 
 -- Makes a task wait for another. The edge lock keeps two additions from closing a cycle together.
 create function add_dependency(
-  p_workspace_id text, p_cause jsonb, p_role text, p_task_id text, p_depends_on text, p_guard jsonb,
+  p_workspace_id text, p_cause jsonb, p_role text, p_task_id text, p_depends_on text, p_guard json,
   out body text, out version int, out offers int)
 language plpgsql as $$
 declare
@@ -1890,9 +1913,9 @@ end $$;
 
 -- ══ 12. Proving a lease ═════════════════════════════════════════════════════════════════════════════════════
 
-create function _calls(p_calls jsonb) returns lease_call[] language plpgsql as $$
+create function _calls(p_calls json) returns lease_call[] language plpgsql as $$
 begin
-  return array(select x from jsonb_populate_recordset(null::lease_call, p_calls) x);
+  return array(select x from json_populate_recordset(null::lease_call, p_calls) x);
 end $$;
 
 -- Locks the runs of the calls, by id.
@@ -2000,7 +2023,7 @@ begin
 end $$;
 
 -- A lease guard (X-Run-ID, X-Claim-Token): the call is done only while that lease is live, under the run's lock.
-create function _guard(p_ws text, p_guard jsonb) returns text language plpgsql as $$
+create function _guard(p_ws text, p_guard json) returns text language plpgsql as $$
 declare
   v_call lease_call;
   v_verdict call_answer;
@@ -2008,7 +2031,7 @@ begin
   if p_guard is null then
     return null;
   end if;
-  v_call := jsonb_populate_record(null::lease_call, p_guard);
+  v_call := json_populate_record(null::lease_call, p_guard);
   perform _lock_runs(p_ws, array[v_call.run_id]);
   v_verdict := (_judge(p_ws, array[v_call], 'guard'))[1];
   if v_verdict.code is not null then
@@ -2162,12 +2185,12 @@ end $$;
 -- row a claimed run; callers without a row found nothing. A lane that the caller does not know of yet is
 -- answered by one row n = -1, lanes_changed, and nothing is done.
 create function claim_runs(
-  p_workspace_id text, p_teams jsonb, p_calls jsonb, p_newest_lane bigint, p_outer bytea, p_inner bytea,
+  p_workspace_id text, p_teams json, p_calls json, p_newest_lane bigint, p_outer bytea, p_inner bytea,
   p_outer_previous bytea, p_inner_previous bytea)
 returns setof call_answer language plpgsql as $$
 declare
   v_now timestamptz;
-  v_calls claim_call[] := array(select x from jsonb_populate_recordset(null::claim_call, p_calls) x);
+  v_calls claim_call[] := array(select x from json_populate_recordset(null::claim_call, p_calls) x);
   v_team claim_team;
   v_wanted int;
   v_repeats record;
@@ -2186,7 +2209,7 @@ begin
   end if;
   perform promote_runs(p_workspace_id, 200);
 
-  for v_team in select x.* from jsonb_populate_recordset(null::claim_team, p_teams) x loop
+  for v_team in select x.* from json_populate_recordset(null::claim_team, p_teams) x loop
     v_wanted := (select sum(c.max_runs) from unnest(v_calls) c where c.team = v_team.team);
     continue when v_wanted is null;          -- all its callers were answered above
     v_taken := _take_offers(p_workspace_id, v_team, v_wanted);
@@ -2316,7 +2339,7 @@ $$;
 
 -- Plain heartbeats: run rows locked, leases renewed, no event. A call that has something to tell (the first of
 -- its lease, or with progress, checkpoint or usage) is answered `loud` and belongs to report_runs().
-create function heartbeat_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer
+create function heartbeat_runs(p_workspace_id text, p_calls json) returns setof call_answer
 language plpgsql as $$
 declare
   v_now timestamptz;
@@ -2373,7 +2396,7 @@ begin
 end $$;
 
 -- Heartbeats that tell something: the run starts, its progress, checkpoint or usage is stored and logged.
-create function report_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer language plpgsql as $$
+create function report_runs(p_workspace_id text, p_calls json) returns setof call_answer language plpgsql as $$
 declare
   v_now timestamptz;
   v_calls lease_call[] := _calls(p_calls);
@@ -2452,7 +2475,7 @@ begin
     from unnest(p_verdicts) v where v.code is null or v.code = 'replay';
 end $$;
 
-create function complete_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer
+create function complete_runs(p_workspace_id text, p_calls json) returns setof call_answer
 language plpgsql as $$
 declare
   v_now timestamptz;
@@ -2565,7 +2588,7 @@ begin
   end if;
 end $$;
 
-create function fail_runs(p_workspace_id text, p_calls jsonb) returns setof call_answer language plpgsql as $$
+create function fail_runs(p_workspace_id text, p_calls json) returns setof call_answer language plpgsql as $$
 declare
   v_now timestamptz;
   v_calls lease_call[] := _calls(p_calls);
@@ -2602,7 +2625,7 @@ end $$;
 
 -- Gives runs back: queued again at once, no attempt burned. p_undo takes back a claim whose caller had gone
 -- before the answer: the run returns to its old place.
-create function release_runs(p_workspace_id text, p_calls jsonb, p_undo boolean) returns setof call_answer
+create function release_runs(p_workspace_id text, p_calls json, p_undo boolean) returns setof call_answer
 language plpgsql as $$
 declare
   v_now timestamptz;

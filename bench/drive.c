@@ -1,9 +1,10 @@
 // The load: N agents in a closed loop, one keep-alive connection each, one thread, epoll. Every agent sends
 // what agent_sdk sends and takes run id and claim token from the answer to its claim. Only to 127.0.0.1.
 //
-//   drive work|hold|create PORT[,PORT...] AGENTS WARM_UP_SECONDS SECONDS MOST_REQUESTS BODY
+//   drive work|chain|hold|create PORT[,PORT...] AGENTS WARM_UP_SECONDS SECONDS MOST_REQUESTS BODY
 //
 //   work    claim, then complete what was claimed: one by one, or in bulk if BODY has a max_runs above 1
+//   chain   claim once, then complete and claim the next run in one request, as agent_sdk's worker does
 //   hold    claim once, then heartbeat
 //   create  create tasks
 //
@@ -27,7 +28,7 @@
 #include <unistd.h>
 
 enum { MOST_AGENTS = 1024, MOST_HELD = 100, MOST_PORTS = 8, ID = 80, GRACE_SECONDS = 20 };
-enum mode { WORK, HOLD, CREATE };
+enum mode { WORK, CHAIN, HOLD, CREATE };
 enum call { CLAIM, COMPLETE, BULK_COMPLETE, HEARTBEAT, CREATE_TASK, NOTHING };
 
 struct agent {
@@ -92,11 +93,11 @@ static const char *member(const char *json, const char *name, char *to) {
     return json + 1 + length;
 }
 
-// Takes run ids and tokens out of the answer to a claim.
+// Takes run ids and tokens out of the answer to a claim, or to a completion that claims.
 static void take(struct agent *a, const char *body) {
     const char *many = strstr(body, "\"claims\"");
-    const char *at = many ? many : body;
-    while (a->held < MOST_HELD && (at = strstr(at, "\"lease\""))) {
+    const char *at = many ? many : strstr(body, "\"claim\"");
+    while (at && a->held < MOST_HELD && (at = strstr(at, "\"lease\""))) {
         at = member(at, "run_id", a->run[a->held]);
         at = member(at, "claim_token", a->token[a->held]);
         if (!at) break;
@@ -115,6 +116,7 @@ static enum call next_call(struct agent *a, double t) {
 
 // Writes path and body of a call; the length of the body.
 static size_t compose(struct agent *a, char *path, char *body) {
+    bool chained = mode == CHAIN && now() < end && requests < most_requests;
     switch (a->call) {
     case CLAIM:
         strcpy(path, "/api/agent/tasks/claim-next");
@@ -127,7 +129,8 @@ static size_t compose(struct agent *a, char *path, char *body) {
         return sprintf(body, "{\"claim_token\":\"%s\"}", a->token[0]);
     case COMPLETE:
         sprintf(path, "/api/agent/tasks/%s/complete", a->run[0]);
-        return sprintf(body, "{\"claim_token\":\"%s\",\"result\":{\"ok\":true}}", a->token[0]);
+        return sprintf(body, "{\"claim_token\":\"%s\",\"result\":{\"ok\":true}%s%s}", a->token[0],
+                       chained ? ",\"claim_next\":" : "", chained ? claim_body : "");
     default:
         strcpy(path, "/api/agent/tasks/bulk/complete");
     }
@@ -214,6 +217,7 @@ static bool answered(struct agent *a, int status, const char *body) {
     if (a->call == BULK_COMPLETE || a->call == COMPLETE) {
         errors += a->held - now_done;
         a->held = 0;
+        if (mode == CHAIN) take(a, body);
     }
     done += now_done;
     if (t >= begin && t < end) jobs += now_done;
@@ -259,7 +263,8 @@ int main(int count, char **arguments) {
         return 2;
     }
     const char *word = arguments[1];
-    mode = !strcmp(word, "work") ? WORK : !strcmp(word, "hold") ? HOLD : CREATE;
+    mode = !strcmp(word, "work") ? WORK : !strcmp(word, "chain") ? CHAIN
+         : !strcmp(word, "hold") ? HOLD : CREATE;
     int ports[MOST_PORTS], port_count = 0, agent_count = atoi(arguments[3]);
     for (char *p = strtok(arguments[2], ","); p && port_count < MOST_PORTS; p = strtok(NULL, ","))
         ports[port_count++] = atoi(p);

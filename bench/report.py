@@ -50,6 +50,7 @@ RATIOS: Final = (
     Ratio("jobs_64_over_pgbench", 1.5, None, over("jobs_64", "pgbench")),
     Ratio("jobs_256_over_pgbench", 1.6, None, over("jobs_256", "pgbench")),
     Ratio("jobs_256_two_servers_over_pgbench", 1.9, None, over("jobs_256_two_servers", "pgbench")),
+    Ratio("jobs_64_chained_over_pgbench", 1.6, None, over("jobs_64_chained", "pgbench")),
     Ratio("batch_over_single", 4, None, over("batch", "jobs_64")),
     Ratio("batch_over_pgbench_batch", 0.7, None, over("batch", "pgbench_batch")),
     Ratio("claim_p50_ms_1_agent", None, 0.6, of("jobs_1", "claim_p50_ms")),

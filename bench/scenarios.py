@@ -30,6 +30,12 @@ def jobs(agents: int, servers: int = 1) -> Scenario:
     return run
 
 
+def chained(stage: Stage) -> Metrics:
+    """64 agents complete and claim the next run in one request, as agent_sdk's worker does."""
+    with stage.serving(FILLED) as serving:
+        return serving.drive("chain", 64)
+
+
 def batches(stage: Stage) -> Metrics:
     """Claims of 100 runs and bulk completions of 100, by 4 agents."""
     with stage.serving(FILLED) as serving:
@@ -128,6 +134,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "jobs_1": jobs(1),
     "jobs_16": jobs(16),
     "jobs_256": jobs(256),
+    "jobs_64_chained": chained,
     "jobs_64_two_servers": jobs(64, 2),
     "jobs_256_two_servers": jobs(256, 2),
     "batch": batches,

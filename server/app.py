@@ -32,7 +32,15 @@ from server.loops.every import every
 from server.rules.ids import new_id
 from server.rules.tokens import new_api_key
 from server.store.first_start import admit_admin, any_key, first_start
-from server.telemetry import BuildKnown, ServerDraining, ServerStarted, ServerStopped, occur
+from server.telemetry import (
+    BuildKnown,
+    PoolMeasured,
+    ProbeMeasured,
+    ServerDraining,
+    ServerStarted,
+    ServerStopped,
+    occur,
+)
 
 POLL_SECONDS = 2.0
 PROBE_SECONDS = 10.0
@@ -173,6 +181,11 @@ def _start_loops(config: Config, services: Services, stack: AsyncExitStack) -> N
     async def poll() -> None:
         hub.poll()
         claiming.poll()
+        for state, count in db.counts().items():
+            occur(PoolMeasured, value=count, state=state)
+        age = hub.probe_age_seconds()
+        if age is not None:
+            occur(ProbeMeasured, value=age)
 
     start("poll", POLL_SECONDS, poll)
     start("listen", LISTEN_AGAIN_SECONDS, hub.follow_others)

@@ -109,9 +109,6 @@ DEBUG, INFO, WARN, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging
 ServerStarted = Occurrence("server_started", INFO)
 ServerDraining = Occurrence("server_draining", INFO)
 ServerStopped = Occurrence("server_stopped", INFO)
-SettingUnknown = Occurrence("setting_unknown", WARN)
-DatabaseLost = Occurrence("database_lost", ERROR)
-DatabaseFound = Occurrence("database_found", INFO)
 
 BuildKnown = Occurrence(
     "build_known",
@@ -143,10 +140,6 @@ ClaimServed = Occurrence(
 ClaimWaited = Occurrence(
     "claim_waited", valued=_histogram("worklease_claim_wait_seconds", "Time a claim waited.")
 )
-RunClaimed = Occurrence(
-    "run_claimed",
-    valued=_histogram("worklease_queue_latency_seconds", "From available to claimed.", "priority"),
-)
 LeaseOperation = Occurrence(
     "lease_operation",
     DEBUG,
@@ -155,7 +148,6 @@ LeaseOperation = Occurrence(
 LeaseExpired = Occurrence(
     "lease_expired", INFO, _counter("worklease_lease_expiries", "Leases ended by the sweep.")
 )
-LeasesRenewed = Occurrence("leases_renewed_after_outage", WARN)
 RunQuarantined = Occurrence(
     "run_quarantined", WARN, _counter("worklease_runs_quarantined", "Crash loops stopped.")
 )
@@ -163,24 +155,8 @@ RunEnded = Occurrence(
     "run_ended",
     DEBUG,
     _counter("worklease_runs_ended", "Runs that ended.", "outcome", "failure_kind"),
-    _histogram("worklease_run_duration_seconds", "From first claim to end.", "outcome"),
 )
 
-RunsCounted = Occurrence("runs_counted", valued=_number("worklease_runs", "Runs.", "status"))
-TasksCounted = Occurrence("tasks_counted", valued=_number("worklease_tasks", "Tasks.", "status"))
-QueueCounted = Occurrence(
-    "queue_counted", valued=_number("worklease_queue_depth", "Runs that wait.", "priority")
-)
-QueueAged = Occurrence(
-    "queue_aged",
-    valued=_number("worklease_queue_oldest_age_seconds", "Age of the oldest.", "priority"),
-)
-StarvedCounted = Occurrence(
-    "starved_counted", valued=_number("worklease_starved_runs", "Runs that waited too long.")
-)
-StuckCounted = Occurrence(
-    "stuck_counted", valued=_number("worklease_stuck_runs", "Runs without their heartbeat.")
-)
 
 BatchServed = Occurrence(
     "batch_served",
@@ -190,9 +166,6 @@ BatchServed = Occurrence(
 PoolMeasured = Occurrence(
     "pool_measured", valued=_own("worklease_db_pool_connections", "Connections.", "state")
 )
-PoolWaited = Occurrence(
-    "pool_waited", valued=_histogram("worklease_db_pool_wait_seconds", "Wait for a connection.")
-)
 LoopRan = Occurrence(
     "loop_ran",
     DEBUG,
@@ -200,9 +173,6 @@ LoopRan = Occurrence(
     _stamp("worklease_loop_last_run_timestamp_seconds", "Last pass.", "loop"),
 )  # any value: the metric takes the time itself
 LoopFailed = Occurrence("loop_failed", ERROR)
-EventsWritten = Occurrence(
-    "events_written", counted=_counter("worklease_events_written", "Events of this process.")
-)
 ProbeMeasured = Occurrence(
     "probe_measured",
     valued=_number("worklease_notify_probe_age_seconds", "Since a notification came back."),

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from server.db.pool import ConnectionLost, Fault
+from server.db.pool import Busy, ConnectionLost, Fault
 from server.errors import Problem
 from server.store.leases import CallAnswer
 from server.telemetry import BatchServed, occur
@@ -23,6 +23,8 @@ class Call(Protocol):
 
 C = TypeVar("C", bound=Call)
 A = TypeVar("A")
+# How long a call may wait for a lock that another transaction holds.
+BUSY_LIMIT_SECONDS: Final = 5.0
 Serve = Callable[[str, Sequence[C]], Awaitable[Sequence[A]]]
 
 
@@ -31,6 +33,7 @@ class Waiting(NamedTuple, Generic[C, A]):
 
     call: C
     answer: "asyncio.Future[A]"
+    since: float
 
 
 class Batcher(Generic[C, A]):
@@ -49,7 +52,7 @@ class Batcher(Generic[C, A]):
     async def submit(self, workspace_id: str, call: C) -> A:
         """The answer to this call alone; raises its Problem."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(workspace_id, []).append(Waiting(call, answer))
+        self._queues.setdefault(workspace_id, []).append(Waiting(call, answer, time.monotonic()))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await answer
@@ -91,9 +94,17 @@ class Batcher(Generic[C, A]):
         except ConnectionLost:
             # The commit is unknown: what may be repeated is, once; the rest is told so.
             await self._one_by_one(workspace_id, batch, lost=True)
+        except Busy as busy:
+            # A lock is held by somebody else: other workspaces first, then this one again.
+            waited = time.monotonic() - BUSY_LIMIT_SECONDS
+            kept = [waiting for waiting in batch if waiting.since > waited]
+            self._queues.setdefault(workspace_id, [])[:0] = kept
+            for waiting in batch:
+                if waiting.since <= waited:
+                    _refuse(waiting, busy)
+            batch = []
         except (Problem, Fault) as problem:
-            # Rolled back: whose fault it is shows when each goes alone; a lock held by a long
-            # transaction is nobody's, and would only hold up the others again.
+            # Rolled back: whose fault it is shows when each goes alone.
             if len(batch) > 1 and not _is_outage(problem):
                 await self._one_by_one(workspace_id, batch, lost=False)
             else:

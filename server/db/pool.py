@@ -16,7 +16,8 @@ REFUSED: Final = "WL001"
 REPEATED: Final = ("40P01", "40001")
 REPEATS: Final = 3
 # Waited too long for a lock, or ran too long: nothing was changed.
-UNAVAILABLE: Final = ("55P03", "57014", "57P01", "57P02", "57P03", "53300")
+LOCKED: Final = "55P03"
+UNAVAILABLE: Final = ("57014", "57P01", "57P02", "57P03", "53300")
 LOCK_TIMEOUT: Final = "set lock_timeout = '100ms'"
 
 Row = tuple[Any, ...]
@@ -27,6 +28,17 @@ class ConnectionLost(Problem):
 
     def __init__(self) -> None:
         super().__init__("database_unavailable", retry_after_seconds=1)
+
+
+class Busy(Problem):
+    """A lock was held too long by somebody else; nothing was changed, later it may go."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "database_unavailable",
+            "Another transaction holds what this needs; try again.",
+            retry_after_seconds=1,
+        )
 
 
 class Fault(Exception):  # noqa: N818 - the word of the callers
@@ -78,6 +90,8 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
             raise ConnectionLost from error
         if state in REPEATED:
             return
+        if state == LOCKED:
+            raise Busy from error
         if state in UNAVAILABLE or isinstance(error, (PoolTimeout, psycopg.OperationalError)):
             raise Problem("database_unavailable", retry_after_seconds=1) from error
         raise Fault(str(error)) from error

@@ -15,7 +15,7 @@ class Rewired(NamedTuple):
 
 ADD_DEPENDENCY = """
 select body, version, offers from add_dependency(
-  %(workspace_id)s, %(cause)s::jsonb, %(role)s, %(task_id)s, %(depends_on)s, %(guard)s::jsonb)
+  %(workspace_id)s, %(cause)s::jsonb, %(role)s, %(task_id)s, %(depends_on)s, %(guard)s::json)
 """
 
 

@@ -4,8 +4,8 @@ import time
 from typing import Any, Final
 
 import msgspec
-from server.db.pool import Database
 
+from server.db.pool import Database
 from server.rules.ids import new_id
 from server.rules.tokens import api_key_hash, api_key_prefix
 

@@ -27,7 +27,7 @@ class CallAnswer(NamedTuple):
 
 CLAIM_RUNS = """
 select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
-  from claim_runs(%(workspace_id)s, %(teams)s::jsonb, %(calls)s::jsonb, %(newest_lane)s,
+  from claim_runs(%(workspace_id)s, %(teams)s::json, %(calls)s::json, %(newest_lane)s,
     %(outer)s, %(inner)s, %(outer_previous)s, %(inner_previous)s) a
 """
 
@@ -40,7 +40,7 @@ async def claim_runs(db: Asked, workspace_id: str, **call: Any) -> list[CallAnsw
 
 HEARTBEAT_RUNS = """
 select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
-  from heartbeat_runs(%(workspace_id)s, %(calls)s::jsonb) a
+  from heartbeat_runs(%(workspace_id)s, %(calls)s::json) a
 """
 
 
@@ -52,7 +52,7 @@ async def heartbeat_runs(db: Asked, workspace_id: str, calls: str) -> list[CallA
 
 REPORT_RUNS = """
 select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
-  from report_runs(%(workspace_id)s, %(calls)s::jsonb) a
+  from report_runs(%(workspace_id)s, %(calls)s::json) a
 """
 
 
@@ -64,7 +64,7 @@ async def report_runs(db: Asked, workspace_id: str, calls: str) -> list[CallAnsw
 
 COMPLETE_RUNS = """
 select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
-  from complete_runs(%(workspace_id)s, %(calls)s::jsonb) a
+  from complete_runs(%(workspace_id)s, %(calls)s::json) a
 """
 
 
@@ -76,7 +76,7 @@ async def complete_runs(db: Asked, workspace_id: str, calls: str) -> list[CallAn
 
 FAIL_RUNS = """
 select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
-  from fail_runs(%(workspace_id)s, %(calls)s::jsonb) a
+  from fail_runs(%(workspace_id)s, %(calls)s::json) a
 """
 
 
@@ -88,7 +88,7 @@ async def fail_runs(db: Asked, workspace_id: str, calls: str) -> list[CallAnswer
 
 RELEASE_RUNS = """
 select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
-  from release_runs(%(workspace_id)s, %(calls)s::jsonb, %(undo)s) a
+  from release_runs(%(workspace_id)s, %(calls)s::json, %(undo)s) a
 """
 
 

@@ -24,7 +24,7 @@ class Created(NamedTuple):
 
 CREATE_TASKS = """
 select body, version, replayed, offers from create_tasks(
-  %(workspace_id)s, %(cause)s::jsonb, %(tasks)s::jsonb, %(guard)s::jsonb, %(bulk)s, %(key)s,
+  %(workspace_id)s, %(cause)s::jsonb, %(tasks)s::json, %(guard)s::json, %(bulk)s, %(key)s,
   %(request_hash)s)
 """
 
