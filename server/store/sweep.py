@@ -39,7 +39,7 @@ async def set_aside(db: Database, workspace_id: str, run_id: str) -> None:
     await db.run(SET_ASIDE, workspace_id=workspace_id, run_id=run_id)
 
 
-DUE_WORKSPACES = "select distinct workspace_id from run where due_at <= lease_now()"
+DUE_WORKSPACES = "select distinct workspace_id from run where due_at <= (select lease_now())"
 
 
 async def due_workspaces(db: Database) -> list[str]:
@@ -60,7 +60,7 @@ async def promote_runs(db: Database, workspace_id: str, limit: int) -> int:
 DELETE_OLD_KEYS = """
 delete from idempotency_key k
  using (select workspace_id, key_id, key from idempotency_key
-         where created_at < lease_now() - interval '24 hours'
+         where created_at < (select lease_now()) - interval '24 hours'
          order by created_at limit 1000) old
  where (k.workspace_id, k.key_id, k.key) = (old.workspace_id, old.key_id, old.key)
 """
