@@ -165,8 +165,8 @@ create table task (
 ) with (fillfactor = 80);                    -- a claim and a completion update in place (HOT)
 create index task_parent on task (workspace_id, parent_task_id) where parent_task_id is not null;
 create index task_root on task (workspace_id, root_task_id) where parent_task_id is not null;
--- Without task_id: on a table that looks empty the planner would take it for the primary key's equal.
-create index task_created on task (workspace_id, created_at);
+-- No other full index begins with workspace_id and is narrower than the primary key: for a workspace that looks
+-- empty the planner would take it, and read all tasks for one.
 
 -- The wide values of a task, apart from the row that every claim updates.
 create table task_body (
