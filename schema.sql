@@ -197,6 +197,7 @@ create table deleted_task (
   parent_task_id word,
   root_task_id word not null,
   primary key (workspace_id, task_id));
+create index deleted_task_parent on deleted_task (workspace_id, parent_task_id) where parent_task_id is not null;
 
 create table dependency (
   workspace_id word,
@@ -741,13 +742,15 @@ select e.workspace_id, e.sequence, e.task_id, e.run_id, e.event_type, e.at, e.ro
 
 create view timeline_wire as
 select e.workspace_id, e.sequence, e.task_id, e.root_task_id, e.event_type, (select to_json(w) from (select
-         e.sequence, _event_id(e.workspace_id, e.sequence, e.at) as event_id, t.body as task,
-         _run_summary(r.body::jsonb) as run, e.event_type, _actor(e.actor_kind, e.actor_ref) as actor,
+         e.sequence, _event_id(e.workspace_id, e.sequence, e.at) as event_id,
+         (select t.body from task_reference_wire t
+           where t.workspace_id = e.workspace_id and t.task_id = e.task_id) as task,
+         (select _run_summary(r.body::jsonb) from run_wire r
+           where r.workspace_id = e.workspace_id and r.run_id = e.run_id) as run,
+         e.event_type, _actor(e.actor_kind, e.actor_ref) as actor,
          _actor(e.origin_kind, e.origin_ref) as origin, _cut(e.payload::json) as payload,
          octet_length(e.payload::text) as payload_bytes, _utc(e.at) as timestamp) w) as body
-  from event e
-  left join task_reference_wire t on t.workspace_id = e.workspace_id and t.task_id = e.task_id
-  left join run_wire r on r.workspace_id = e.workspace_id and r.run_id = e.run_id;
+  from event e;
 
 create view task_detail_wire as
 select t.workspace_id, t.task_id, t.version, json_build_object('task', (select to_json(w) from (select

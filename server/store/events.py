@@ -94,17 +94,16 @@ with recursive root as (
     union all
     select d.root_task_id from deleted_task d
      where d.workspace_id = %(workspace_id)s and d.task_id = %(task_id)s) x
-), parents as (
-  select t.task_id, t.parent_task_id from task t
-   where t.workspace_id = %(workspace_id)s and t.root_task_id = (select root_task_id from root)
-     and t.parent_task_id is not null
-  union all
-  select d.task_id, d.parent_task_id from deleted_task d
-   where d.workspace_id = %(workspace_id)s and d.root_task_id = (select root_task_id from root)
 ), below as (
   select %(task_id)s::text collate "C" as task_id
   union
-  select p.task_id from parents p join below b on p.parent_task_id = b.task_id
+  select k.task_id from below b
+    cross join lateral (
+      select t.task_id from task t
+       where t.workspace_id = %(workspace_id)s and t.parent_task_id = b.task_id
+      union all
+      select d.task_id from deleted_task d
+       where d.workspace_id = %(workspace_id)s and d.parent_task_id = b.task_id) k
 )
 select t.sequence, t.event_type, t.task_id, t.body::text
   from timeline_wire t
@@ -118,7 +117,8 @@ select t.sequence, t.event_type, t.task_id, t.body::text
            where e.workspace_id = %(workspace_id)s and e.root_task_id <> e.task_id
              and e.root_task_id = (select root_task_id from root)
              and e.sequence > %(after)s and e.sequence <= %(upto)s
-             and e.task_id in (select task_id from below)
+             and (%(task_id)s = (select root_task_id from root)
+                  or e.task_id in (select task_id from below))
            order by e.sequence limit %(limit)s))
  order by t.sequence limit %(limit)s
 """
