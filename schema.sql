@@ -1355,6 +1355,12 @@ begin
   v_kept.ids := coalesce(v_kept.ids, (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n)
                                         from unnest(v_tasks) x));
   if p_bulk then
+    select i.x ->> 'id' into v_root from jsonb_array_elements(v_kept.ids) i (x)
+     where replayed and not exists (select from task t
+       where t.workspace_id = p_workspace_id and t.task_id = i.x ->> 'id') limit 1;
+    if found then
+      perform _refuse('task_not_found', jsonb_build_object('id', v_root));
+    end if;
     body := _bulk_answer(p_workspace_id, v_kept.ids);
   else
     select json_build_object('task', w.body)::text, w.version into body, version

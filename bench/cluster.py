@@ -17,6 +17,7 @@ from server.db.binaries import Account, programs
 
 YARDSTICK = Path(__file__).with_name("yardstick")
 YARDSTICK_CLIENTS = 8
+YARDSTICK_LIMIT_SECONDS = 60
 TPS = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)
 
 # Of the events behind a sequence: what happened to how many runs, and whether it happened twice.
@@ -80,7 +81,7 @@ class Cluster:
         [row] = self.ask("postgres", "select pg_read_file('postmaster.pid')")
         return int(row.split()[0])
 
-    def pgbench(self, script: str, seconds: float) -> float:
+    def pgbench(self, script: str, length: str) -> float:
         """Transactions per second of a yardstick script; raises SystemExit if it miscounts."""
         self.make("yardstick")
         self.execute("yardstick", (YARDSTICK / "tables.sql").read_text())
@@ -88,12 +89,12 @@ class Cluster:
         told = subprocess.run(
             [
                 _pgbench(), "--no-vacuum", "--protocol=prepared", f"--client={YARDSTICK_CLIENTS}",
-                "--jobs=2", f"--time={max(1, round(seconds))}", f"--file={YARDSTICK / script}",
+                "--jobs=2", length, f"--file={YARDSTICK / script}",
             ],
             env={"PGHOST": str(where["host"]), "PGPORT": str(where["port"]),
                  "PGUSER": str(where["user"]), "PGPASSWORD": str(where["password"]),
                  "PGDATABASE": "yardstick"},
-            check=False, capture_output=True, text=True, timeout=seconds + 60,
+            check=False, capture_output=True, text=True, timeout=YARDSTICK_LIMIT_SECONDS,
         )  # fmt: skip
         found = TPS.search(told.stdout)
         if told.returncode or not found:

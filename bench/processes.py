@@ -122,7 +122,7 @@ def compile_drive(directory: Path) -> Path:
 
 def drive(
     program: Path, mode: str, running: list[Server], key: str, agents: int, seconds: float,
-    body: str, requests: int = MOST_REQUESTS, warm_up: float = 0.5,
+    body: str, requests: int = MOST_REQUESTS, warm_up: float = 1.0,
 ) -> Drive:  # fmt: skip
     """Lets agents work for a while; raises SystemExit at an answer that is no success."""
     ports = ",".join(str(server.port) for server in running)

@@ -8,6 +8,7 @@ from secrets import token_hex
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -18,6 +19,9 @@ from tests.serving import Server
 from tests.world import Servers, World
 
 pytest_plugins = ["agent_sdk.testing", "tests.agents"]
+
+# For a search that takes minutes: pytest tests/test_model.py --hypothesis-profile=long
+settings.register_profile("long", max_examples=300, stateful_step_count=80, deadline=None)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,10 @@
 import pytest
 
 from server.loops import expiry
+from tests.client import Client
 from tests.factories import Agent, Workspace, refused
 from tests.streams import subscribed
-from tests.world import World
+from tests.world import Servers, World
 
 
 def _path(task_id: str) -> str:
@@ -125,3 +126,23 @@ def test_a_workspace_has_so_many_streams_and_no_more(world: World) -> None:
         stream.until("ready")
         with refused(429, "rate_limited", limit=1), subscribed(own.operator, _path(task.id)):
             pass
+
+
+def test_a_slow_client_is_told_and_finds_the_rest_later(
+    workspace: Workspace, servers: Servers
+) -> None:
+    """P9: what it was sent before the resync was in order and whole."""
+    own = Client(servers.start(WORKLEASE_SSE_BUFFER=16).http, workspace.operator.key)
+    root = workspace.task()
+    wide = [{"ref": str(n), "title": "t", "metadata": "x" * 7000} for n in range(2000)]
+    with subscribed(own, _path(root.id)) as stream:
+        stream.until("ready")
+        own.post("/api/tasks/bulk", tasks=wide, defaults={"parent_task_id": root.id})
+        seen = stream.rest()
+    told = seen.pop()
+    assert (told.event, told.data["reason"]) == ("resync", "slow_client")
+    assert told.id is None
+    with subscribed(own, _path(root.id), after_sequence=seen[-1].id) as stream:
+        seen += stream.until("ready")
+    everything = [frame.id for frame in seen]
+    assert everything == list(range(everything[0] or 0, told.data["sequence"] + 1))

@@ -79,7 +79,10 @@ def _unreadable_members(raw: bytes) -> Problem:
     faults = Faults({})
     try:
         members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    except (msgspec.ValidationError, RecursionError):
+    except RecursionError:
+        faults.found.append(_fault("", "nesting", "is nested too deep"))
+        return faults.problem()
+    except msgspec.ValidationError:
         return Problem("malformed_json", offset=0)
     for name, text in members.items():
         try:

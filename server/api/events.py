@@ -9,7 +9,7 @@ import msgspec
 from server import limits
 from server.api import headers as read
 from server.api.context import Context, EventStream, TaskId
-from server.api.feed import Feed, Subscriber, frame
+from server.api.feed import Subscriber, frame
 from server.api.paging import pages
 from server.contract.base import Encoded
 from server.contract.events import (
@@ -87,13 +87,14 @@ async def stream_task(ctx: Context, task_id: TaskId, query: StreamQuery) -> Even
     bounds = await events.stream_bounds(ctx.services.db, ctx.workspace_id, task_id)
     if not bounds.known:
         raise Problem("task_not_found", id=task_id)
-    return EventStream(_follow(ctx, feed, task_id, after, bounds))
+    return EventStream(_follow(ctx, task_id, after, bounds))
 
 
 async def _follow(
-    ctx: Context, feed: Feed, task_id: str, after: int | None, bounds: events.Bounds
+    ctx: Context, task_id: str, after: int | None, bounds: events.Bounds
 ) -> AsyncGenerator[bytes, None]:
     """The frames of a task's stream: what is stored, `ready`, then what comes."""
+    feed = ctx.services.hub.feed(ctx.workspace_id)
     subscriber = Subscriber(task_id, ctx.services.config.sse_buffer)
     occur(StreamOpened, stream="task")
     try:

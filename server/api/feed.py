@@ -4,9 +4,10 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from server.db.pool import Database
+from server.db.pool import Database, Fault
 from server.errors import Problem
 from server.store.events import latest_sequence, read_feed
+from server.telemetry import LoopFailed, occur
 
 PAGE_COUNT: Final = 500
 
@@ -70,11 +71,12 @@ class Feed:
 
     async def join(self, subscriber: Subscriber) -> None:
         """Sends it every event behind its joined_at from now on."""
+        # First of all: a feed without subscribers is forgotten by the hub, and hears no hints.
+        self._subscribers.add(subscriber)
         async with self._joining:
             if self._position is None:
                 self._position = await latest_sequence(self._db, self._workspace_id)
             subscriber.joined_at = self._position
-            self._subscribers.add(subscriber)
             if self._task is None:
                 self._task = asyncio.create_task(self._run())
 
@@ -101,6 +103,9 @@ class Feed:
             except Problem:
                 # The database is away: the next poll hints again.
                 continue
+            except Fault as error:
+                # As above, but somebody should know.
+                occur(LoopFailed, loop="feed", error=error)
 
     async def _publish(self) -> bool:
         """Passes on the next page of the log; whether there may be more."""

@@ -65,16 +65,21 @@ async def _create(
     if parent_task_id is not None:
         told["parent_task_id"] = parent_task_id
     check_depends_on(task_id, [] if body.depends_on is UNSET else body.depends_on, {})
-    made = await tasks.create_tasks(
-        ctx.services.db,
-        workspace_id=ctx.workspace_id,
-        cause=ctx.cause,
-        tasks=msgspec.json.encode([told]).decode(),
-        guard=guard(ctx),
-        bulk=False,
-        key=ctx.idempotency_key,
-        request_hash=ctx.request_hash if ctx.idempotency_key else None,
-    )
+    try:
+        made = await tasks.create_tasks(
+            ctx.services.db,
+            workspace_id=ctx.workspace_id,
+            cause=ctx.cause,
+            tasks=msgspec.json.encode([told]).decode(),
+            guard=guard(ctx),
+            bulk=False,
+            key=ctx.idempotency_key,
+            request_hash=ctx.request_hash if ctx.idempotency_key else None,
+        )
+    except Problem as problem:
+        # Where it stands in the request says nothing when it stands alone.
+        problem.evidence.pop("index", None)
+        raise
     ctx.services.hub.changed(ctx.workspace_id, made.offers)
     return Encoded(made.body.encode(), version=made.version, replayed=made.replayed)
 

@@ -1,0 +1,150 @@
+"""Drives a server and the reference model side by side, and compares them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tests.client import RefusedError
+from tests.factories import Held
+from tests.model import Lease, Task
+from tests.transitions import Model
+from tests.world import World
+
+NOW = "select extract(epoch from lease_now())::float8"
+TASKS = """
+select task_id, status, canceled, fence, version, attempts_used, dependencies_waiting,
+       (select r.attempt from run r where r.workspace_id = t.workspace_id
+           and r.run_id = t.current_run_id), (select b.checkpoint from task_body b
+         where b.workspace_id = t.workspace_id and b.task_id = t.task_id)
+  from task t where workspace_id = %s
+"""
+RUNS = """
+select r.task_id, r.attempt, r.status, p.attempt, r.fence, r.claim_count, r.lease_expiries,
+       r.lapses, r.failure_kind, r.retryable, b.error, b.result, r.run_id
+  from run r left join run_body b using (workspace_id, run_id)
+  left join run p on p.workspace_id = r.workspace_id and p.run_id = r.previous_run_id
+ where r.workspace_id = %s
+"""
+EDGES = "select task_id, depends_on_task_id, satisfied from dependency where workspace_id = %s"
+LEASES = """
+select l.task_id, r.attempt, l.fence, l.ended_how
+  from lease l join run r using (workspace_id, run_id) where l.workspace_id = %s
+"""
+
+
+class Claimed(NamedTuple):
+    """A lease in both worlds, and the key of its claim."""
+
+    held: Held
+    lease: Lease
+
+
+class Made(NamedTuple):
+    """A creation under a key, to be repeated."""
+
+    path: str
+    key: str
+    body: dict[str, Any]
+    task_ids: list[str]
+
+
+class Drive:
+    """A workspace and its model; every call is made in both."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.workspace, self.model = world, world.workspace(), Model()
+        self.operator = self.workspace.operator
+        self.agents = [self.workspace.agent("worker", name) for name in ("one", "two")]
+        self.claimed: list[Claimed] = []
+        self.made: list[Made] = []
+        self.count = 0
+
+    def now(self) -> float:
+        """The time of the server's database."""
+        [[now]] = self.world.db.execute(NOW)
+        return float(now)
+
+    def name(self) -> str:
+        """A name that was not used yet."""
+        self.count += 1
+        return f"t{self.count}"
+
+    def both(self, code: str | None, call: Callable[[], Any]) -> Any:
+        """The server must refuse a call with this code, or do it if there is none."""
+        told, met = None, None
+        try:
+            told = call()
+        except RefusedError as error:
+            met = error.code
+        assert met == code
+        return told
+
+    def create(self, tasks: list[tuple[Task, list[str]]], path: str, body: dict[str, Any]) -> None:
+        """Makes tasks under a key."""
+        made = Made(path, f"k{self.count}", body, [task.id for task, _ in tasks])
+        parent = tasks[0][0].parent
+        code = "task_canceled" if parent is not None and parent.canceled else None
+        now = self.now()
+        self.both(code, lambda: self.operator.post(made.path, made.key, **made.body))
+        if code is None:
+            self.model.create(now, tasks)
+            self.made.append(made)
+
+    def repeat(self, made: Made) -> None:
+        """Asks again for a creation; what was deleted since is no more."""
+        gone = any(task_id not in self.model.tasks for task_id in made.task_ids)
+        code = "task_not_found" if gone else None
+        told = self.both(code, lambda: self.operator.post(made.path, made.key, **made.body))
+        if told is not None:
+            ids = [told.task.id] if made.path == "/api/tasks" else [t.id for t in told.tasks]
+            assert ids == made.task_ids
+            assert self.operator.replayed
+
+    def claim(self, session: int, wish: dict[str, Any]) -> None:
+        """Claims runs: those that the model says, in its order."""
+        now, agent = self.now(), self.agents[session]
+        expected = [run.id for run in self.model.queue(now)[: wish["max_runs"]]]
+        held = agent.claims(f"k{self.name()}", **wish)
+        assert [h.run_id for h in held] == expected
+        leases = self.model.claim(now, wish["lease_seconds"], wish["max_runs"])
+        self.claimed += map(Claimed, held, leases)
+
+    def call(self, claimed: Claimed, operation: str, body: dict[str, Any], same: bool) -> bool:
+        """Makes a call under a lease, old or new; whether it is to be done in the model too."""
+        held, lease = claimed
+        task = lease.run.task
+        known = self.model.tasks.get(task.id) is task
+        code = self.model.judge(lease, operation, same) if known else "run_not_found"
+        expected = None if code == "replay" else code
+        self.both(expected, lambda: held.call(operation, **body))
+        assert expected or held.agent.replayed == (code == "replay")
+        return code is None
+
+    def compare(self) -> None:
+        """Every row that the model knows of is as the model has it."""
+        model, rows = self.model, self.world.db.execute
+        runs = list(rows(RUNS, [self.workspace.id]))
+        ids = {(row[0], row[1]): row[-1] for row in runs}
+        for run in model.runs():
+            run.id = ids.get((run.task.id, run.attempt), "")
+        assert {row[:-1] for row in map(_frozen, runs)} == {
+            _frozen((
+                r.task.id, r.attempt, r.status, r.previous and r.previous.attempt, r.fence,
+                r.claims, r.expiries, r.lapses, r.failure_kind, r.retryable, r.error, r.result,
+            )) for r in model.runs()
+        }  # fmt: skip
+        assert set(rows(TASKS, [self.workspace.id])) == {
+            (t.id, t.status, t.canceled, t.fence, t.version, len(t.runs), t.waiting,
+             t.newest.attempt if t.newest and t.status == "in_progress" else None, t.checkpoint)
+            for t in model.tasks.values()
+        }  # fmt: skip
+        assert set(rows(EDGES, [self.workspace.id])) == {
+            (t.id, name, t.satisfied_by(other))
+            for t in model.tasks.values() for name, other in t.waits_for.items()
+        }  # fmt: skip
+        assert set(rows(LEASES, [self.workspace.id])) == {
+            (*place, lease.ended) for place, lease in model.leases.items()
+        }
+
+
+def _frozen(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(tuple(value) if isinstance(value, list) else value for value in row)

@@ -1,0 +1,208 @@
+"""The server does what the reference model does, whatever is called in whatever order.
+
+A longer search: pytest tests/test_model.py --hypothesis-profile=long
+"""
+
+from typing import Any, ClassVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.drive import Claimed, Drive
+from tests.model import Run, Task
+from tests.world import World
+
+QUICK = settings(max_examples=12, stateful_step_count=40, deadline=None, derandomize=True)
+POLICIES = st.sampled_from(["block", "cancel", "run"])
+WAITS = st.sampled_from([0, 30])
+PICK = st.integers(0, 99)
+FIELDS = st.fixed_dictionaries({
+    "on_dependency_failure": POLICIES,
+    "auto_enqueue_on_ready": st.sampled_from([True, True, True, False]),
+    "max_attempts": st.integers(1, 4),
+    "priority": st.sampled_from(["low", "medium", "high"]),
+    "retry_seconds": WAITS,
+    "max_lease_expiries": st.integers(1, 3),
+    "deadline_seconds": st.sampled_from([None, None, 90]),
+})  # fmt: skip
+some_tasks = precondition(lambda self: self.drive.model.tasks)
+some_runs = precondition(lambda self: any(self.drive.model.runs()))
+some_claims = precondition(lambda self: self.drive.claimed)
+
+
+def told(task: Task, fields: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A task as a request has it."""
+    retry = {"strategy": "fixed", "base_seconds": fields["retry_seconds"]}
+    rest = {name: value for name, value in fields.items() if name != "retry_seconds"}
+    return {"id": task.id, "title": task.id, "retry": retry, **rest, **more}
+
+
+class Life(RuleBasedStateMachine):
+    """What agents, operators, time and crashes can do. A crash is a lease never used again."""
+
+    world: ClassVar[World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drive = Drive(self.world)
+        self.model = self.drive.model
+
+    def task(self, pick: int) -> Task:
+        tasks = list(self.model.tasks.values())
+        return tasks[pick % len(tasks)]
+
+    def run(self, pick: int) -> Run:
+        runs = list(self.model.runs())
+        return runs[pick % len(runs)]
+
+    def held(self, pick: int) -> Claimed:
+        return self.drive.claimed[-1 - pick % len(self.drive.claimed)]
+
+    def post(self, code: str | None, path: str, **body: Any) -> Any:
+        return self.drive.both(code, lambda: self.drive.operator.post(path, **body))
+
+    @rule(fields=FIELDS, picks=st.lists(PICK, max_size=3), parent=st.none() | PICK)
+    def create(self, fields: dict[str, Any], picks: list[int], parent: int | None) -> None:
+        known = bool(self.model.tasks)
+        above = self.task(parent) if parent is not None and known else None
+        task = Task(self.drive.name(), above, **fields)
+        waits_for = sorted({self.task(pick).id for pick in picks} if known else set())
+        body = told(task, fields, depends_on=waits_for, parent_task_id=above and above.id)
+        self.drive.create([(task, waits_for)], "/api/tasks", body)
+
+    @rule(fields=FIELDS, shape=st.lists(st.lists(PICK, max_size=2), min_size=2, max_size=4))
+    def bulk(self, fields: dict[str, Any], shape: list[list[int]]) -> None:
+        tasks = [Task(self.drive.name(), **fields) for _ in shape]
+        made, items = [], []
+        for n, (task, picks) in enumerate(zip(tasks, shape, strict=True)):
+            before = sorted({pick % n for pick in picks}) if n else []
+            made.append((task, [tasks[m].id for m in before]))
+            refs = [str(m) for m in before]
+            items.append(told(task, fields, ref=str(n), depends_on_refs=refs))
+        self.drive.create(made, "/api/tasks/bulk", {"tasks": items})
+
+    @precondition(lambda self: self.drive.made)
+    @rule(pick=PICK)
+    def repeat_creation(self, pick: int) -> None:
+        self.drive.repeat(self.drive.made[-1 - pick % len(self.drive.made)])
+
+    @some_tasks
+    @rule(one=PICK, other=PICK)
+    def depend(self, one: int, other: int) -> None:
+        task, on = self.task(one), self.task(other)
+        code = self.model.depend(self.drive.now(), task, on)
+        self.post(code, f"/api/tasks/{task.id}/dependencies", depends_on_task_id=on.id)
+
+    @some_tasks
+    @rule(one=PICK, other=PICK)
+    def remove_edge(self, one: int, other: int) -> None:
+        task = self.task(one)
+        edges = [*task.waits_for, self.task(other).id]
+        code = self.model.remove(self.drive.now(), task, on := edges[other % len(edges)])
+        path = f"/api/tasks/{task.id}/dependencies/{on}"
+        self.drive.both(code, lambda: self.drive.operator.delete(path))
+
+    @some_tasks
+    @rule(pick=PICK, fields=FIELDS)
+    def patch(self, pick: int, fields: dict[str, Any]) -> None:
+        task = self.task(pick)
+        body = told(task, fields)
+        del body["id"]
+        self.model.patch(self.drive.now(), task, **fields)
+        self.drive.operator.patch(f"/api/tasks/{task.id}", **body)
+
+    @some_tasks
+    @rule(pick=PICK)
+    def delete(self, pick: int) -> None:
+        task = self.task(pick)
+        code = self.model.delete(self.drive.now(), task)
+        self.drive.both(code, lambda: self.drive.operator.delete(f"/api/tasks/{task.id}"))
+
+    @some_tasks
+    @rule(pick=PICK)
+    def cancel(self, pick: int) -> None:
+        task = self.task(pick)
+        self.post(self.model.cancel(self.drive.now(), task), f"/api/tasks/{task.id}/cancel")
+
+    @some_tasks
+    @rule(pick=PICK, how=st.sampled_from(["start", "runs"]))
+    def start(self, pick: int, how: str) -> None:
+        task = self.task(pick)
+        code = self.model.start(self.drive.now(), task, gated=how == "start")
+        self.post(code, f"/api/tasks/{task.id}/{how}")
+
+    @some_runs
+    @rule(pick=PICK, how=st.sampled_from(["cancel", "retry", "recover"]))
+    def drive_run(self, pick: int, how: str) -> None:
+        run, now = self.run(pick), self.drive.now()
+        if how == "recover":
+            self.post(
+                self.model.recover(now, run, "seen"), f"/api/runs/{run.id}/recover", reason="seen"
+            )
+        elif how == "retry":
+            self.post(self.model.retry(now, run), f"/api/runs/{run.id}/retry")
+        else:
+            self.post(self.model.cancel_run(now, run), f"/api/task-runs/{run.id}/cancel")
+
+    @rule(session=st.integers(0, 1), count=st.integers(1, 3), seconds=st.sampled_from([60, 100]))
+    def claim(self, session: int, count: int, seconds: int) -> None:
+        self.drive.claim(session, {"max_runs": count, "lease_seconds": seconds})
+
+    @some_claims
+    @rule(pick=PICK, checkpoint=st.none() | st.integers(1, 2))
+    def heartbeat(self, pick: int, checkpoint: int | None) -> None:
+        claimed, now = self.held(pick), self.drive.now()
+        if self.drive.call(claimed, "heartbeat", {"checkpoint": checkpoint}, False):
+            self.model.heartbeat(now, claimed.lease, checkpoint)
+
+    @some_claims
+    @rule(pick=PICK, result=st.integers(1, 2))
+    def complete(self, pick: int, result: int) -> None:
+        claimed, now = self.held(pick), self.drive.now()
+        same = claimed.lease.run.result == result
+        if self.drive.call(claimed, "complete", {"result": result}, same):
+            self.model.complete(now, claimed.lease, result)
+
+    @some_claims
+    @rule(pick=PICK, error=st.sampled_from(["a", "b"]), retryable=st.booleans())
+    def fail(self, pick: int, error: str, retryable: bool) -> None:
+        claimed, now = self.held(pick), self.drive.now()
+        run = claimed.lease.run
+        same = (run.error, run.failure_kind) == (error, "error")
+        if self.drive.call(claimed, "fail", {"error": error, "retryable": retryable}, same):
+            self.model.fail(now, claimed.lease, error, "error", retryable)
+
+    @some_claims
+    @rule(pick=PICK, delay=st.sampled_from([0, 0, 30]))
+    def release(self, pick: int, delay: int) -> None:
+        claimed, now = self.held(pick), self.drive.now()
+        if self.drive.call(claimed, "release", {"delay_seconds": delay}, False):
+            self.model.release(now, claimed.lease, delay)
+
+    @rule(seconds=st.sampled_from([31, 61, 601]), sweep=st.booleans())
+    def time_passes(self, seconds: int, sweep: bool) -> None:
+        self.drive.world.advance(seconds)
+        if sweep:
+            self.model.sweep(self.drive.now())
+            self.drive.world.sweep()
+
+    @invariant()
+    def same(self) -> None:
+        self.drive.compare()
+
+    def teardown(self) -> None:
+        assert self.drive.workspace.faults() == {}
+
+
+def test_the_server_does_what_the_model_does(world: World) -> None:
+    """P1 to P8 and P10, in random histories of calls, repeats, crashes and time."""
+    Life.world = world
+    quick = settings.get_current_profile_name() == "default"
+    run_state_machine_as_test(Life, settings=QUICK if quick else None)
