@@ -95,6 +95,11 @@ class Workspace:
         self.world.sweep()
         return before - self._live_leases()
 
+    def until_swept(self) -> None:
+        """Returns when no lease of this workspace is left; some server must sweep."""
+        while self._live_leases():
+            pass
+
     def _live_leases(self) -> int:
         [[count]] = self.world.db.execute(LIVE_LEASES, [self.id])
         return int(count)
