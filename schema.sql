@@ -208,7 +208,7 @@ create table dependency (
   primary key (workspace_id, task_id, depends_on_task_id),
   foreign key (workspace_id, task_id) references task on delete cascade,
   foreign key (workspace_id, depends_on_task_id) references task);
-create index dependency_reverse on dependency (workspace_id, depends_on_task_id, task_id);
+create index dependency_reverse on dependency (depends_on_task_id, task_id, workspace_id);
 
 create table run (
   workspace_id word,
@@ -239,7 +239,7 @@ create table run (
   primary key (workspace_id, run_id),
   foreign key (workspace_id, task_id) references task on delete cascade
 ) with (fillfactor = 80);
-create unique index run_attempt on run (workspace_id, task_id, attempt);
+create unique index run_attempt on run (task_id, attempt, workspace_id);
 create index run_due on run (due_at, workspace_id) where due_at is not null;
 create index run_due_here on run (workspace_id, due_at) where due_at is not null;
 
@@ -291,8 +291,8 @@ create table lease (
   primary key (workspace_id, run_id, fence)
 ) with (fillfactor = 80);
 create index lease_check on lease (check_at, workspace_id) where ended_at is null;
-create index lease_session on lease (workspace_id, session_id, claimed_at) where ended_at is null;
-create index lease_claim_key on lease (workspace_id, session_id, claim_key) where claim_key is not null;
+create index lease_session on lease (session_id, workspace_id, claimed_at) where ended_at is null;
+create index lease_claim_key on lease (claim_key, session_id, workspace_id) where claim_key is not null;
 
 -- One distinct set of demands on a claimer. Ids rise in commit order within a workspace (lane lock), so a
 -- cached list is whole as long as the highest id is the same.
@@ -314,7 +314,7 @@ create table offer (
   run_id word,
   task_id word not null,
   available_at timestamptz not null,         -- of the run when the offer was made
-  primary key (workspace_id, lane_id, priority, rank_at, run_id),
+  primary key (lane_id, priority, rank_at, run_id, workspace_id),
   unique (workspace_id, run_id));
 
 -- The log. No foreign key: events outlive their tasks.
@@ -332,7 +332,7 @@ create table event (
   payload jsonb not null,
   at timestamptz not null,
   primary key (workspace_id, sequence));
-create index event_task on event (workspace_id, task_id, sequence) where task_id is not null;
+create index event_task on event (task_id, sequence, workspace_id) where task_id is not null;
 create index event_root on event (workspace_id, root_task_id, sequence) where root_task_id <> task_id;
 
 -- The newest event of each task, for lists in order of activity; written under the log lock.
@@ -555,61 +555,99 @@ select t.workspace_id, t.task_id, (select json_build_object(
         where r.workspace_id = t.workspace_id and r.task_id = t.task_id) as body
   from task t;
 
+create function _task_reference_json(p_task task, p_sequence bigint) returns json language sql stable as $$
+  select json_build_object(
+    'id', p_task.task_id, 'identifier', p_task.identifier, 'title', p_task.title, 'status', p_task.status,
+    'priority', _priority_name(p_task.priority), 'owner', _actor(p_task.owner_kind, p_task.owner_ref),
+    'scope', p_task.scope, 'workspace_id', case when p_task.scope = 'workspace' then p_task.workspace_id end,
+    'latest_event_seq', coalesce(p_sequence, 0), 'paused', false, 'effective_paused', false,
+    'paused_by_task_id', null)
+$$;
+
 create view task_reference_wire as
-select t.workspace_id, t.task_id, (select to_json(w) from (select
-         t.task_id as id, t.identifier, t.title, t.status, _priority_name(t.priority) as priority,
-         _actor(t.owner_kind, t.owner_ref) as owner, t.scope,
-         case when t.scope = 'workspace' then t.workspace_id end as workspace_id,
-         coalesce(a.sequence, 0) as latest_event_seq,
-         false as paused, false as effective_paused, null as paused_by_task_id) w) as body
+select t.workspace_id, t.task_id, _task_reference_json(t, a.sequence) as body
   from task t left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id;
 
--- A run with its task and its current or last lease, as the objects that show them. What belongs to a lease is
--- shown while it lives and after it ended the run; a run that was queued again has neither holder nor session.
+-- What belongs to a lease is shown while it lives and after it ended the run; a run that was queued again has
+-- neither holder nor session.
+create function _is_live(p_lease lease) returns boolean language sql stable as $$
+  select p_lease.fence is not null and p_lease.ended_at is null
+$$;
+
+create function _is_held(p_lease lease) returns boolean language sql stable as $$
+  select _is_live(p_lease) or coalesce(p_lease.ended_how in ('complete', 'fail', 'deadline', 'cancel'), false)
+$$;
+
+-- On which the holder of the run and others talk about it; computed, not stored.
+create function _channel_json(p_title text, p_run run, p_metadata json, p_active_at timestamptz) returns json
+language sql stable as $$
+  select json_build_object(
+    'id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
+    'channel', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
+    'display_name', left(p_title, 80), 'purpose', 'task_run_coordination',
+    'workspace_id', p_run.workspace_id, 'task_id', p_run.task_id, 'run_id', p_run.run_id,
+    'workflow_id', case when json_typeof(p_metadata -> 'workflow_id') = 'string'
+                        then p_metadata ->> 'workflow_id' end,
+    'allowed_message_kinds', '["status","request","reply","blocker","handoff","result","review_request"]'::json,
+    'last_activity_at', _utc(p_active_at))
+$$;
+
+-- All but its coordination_channel.
+create function _lease_json(p_run run, p_lease lease) returns json language sql stable as $$
+  select json_build_object(
+    'task_id', p_run.task_id, 'run_id', p_run.run_id, 'status', p_run.status,
+    'session_id', case when _is_held(p_lease) then p_lease.session_id end,
+    'claimed_by', case when _is_held(p_lease)
+                       then _actor(p_lease.claimed_by_kind, p_lease.claimed_by_ref) end,
+    'claim_token_hash', 'sha256:' || encode(p_lease.token_hash, 'hex'), 'fence', p_lease.fence,
+    'lease_until', case when _is_live(p_lease) then _utc(p_lease.lease_until) end,
+    'heartbeat_at', case when _is_live(p_lease) then _utc(p_lease.heartbeat_at) end,
+    'lease_seconds', p_lease.lease_seconds, 'deadline_at', _utc(p_lease.deadline_at),
+    'coordination_channel_id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id))
+$$;
+
+create function _run_json(
+  p_run run, p_max_attempts smallint, p_priority smallint, p_lease lease, p_body run_body, p_usage json)
+returns json language sql stable as $$
+  select json_build_object(
+    'id', p_run.run_id, 'task_id', p_run.task_id, 'status', p_run.status, 'attempt', p_run.attempt,
+    'max_attempts', p_max_attempts, 'priority', _priority_name(p_priority),
+    'previous_run_id', p_run.previous_run_id, 'failure_kind', p_run.failure_kind, 'retryable', p_run.retryable,
+    'claimed_by', case when _is_held(p_lease)
+                       then _actor(p_lease.claimed_by_kind, p_lease.claimed_by_ref) end,
+    'agent_name', p_lease.agent_name,
+    'session_id', case when _is_held(p_lease) then p_lease.session_id end,
+    'origin', _actor(p_run.origin_kind, p_run.origin_ref), 'idempotency_key', p_run.idempotency_key,
+    'network_channel', p_run.network_channel,
+    'claim_token_hash', 'sha256:' || encode(p_lease.token_hash, 'hex'), 'fence', p_run.fence,
+    'claim_kind', p_lease.claim_kind, 'claim_count', p_run.claim_count,
+    'lease_until', case when _is_live(p_lease) then _utc(p_lease.lease_until) end,
+    'heartbeat_at', case when _is_live(p_lease) then _utc(p_lease.heartbeat_at) end,
+    'lease_seconds', case when _is_live(p_lease) then p_lease.lease_seconds end,
+    'deadline_at', case when _is_live(p_lease) then _utc(p_lease.deadline_at) end,
+    'lease_expiries', p_run.lease_expiries,
+    'coordination_channel_id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
+    'coordination_channel', null,
+    'queued_at', _utc(p_run.queued_at), 'first_queued_at', _utc(p_run.first_queued_at),
+    'available_at', _utc(p_run.available_at),
+    'claimed_at', case when _is_held(p_lease) then _utc(p_lease.claimed_at) end,
+    'started_at', _utc(p_run.started_at), 'ended_at', _utc(p_run.ended_at), 'error', p_body.error,
+    'metadata', p_body.metadata, 'result', p_body.result,
+    'result_bytes', octet_length(p_body.result::text),
+    'progress', case when p_body.progress_at is not null then json_build_object(
+      'percent', p_body.progress_percent, 'message', p_body.progress_message,
+      'updated_at', _utc(p_body.progress_at)) end,
+    'usage', p_usage, 'note', p_body.note, 'parent_run_id', null, 'review_id', null, 'review_round', null,
+    'continuation_reason', null, 'missing_work', null, 'missing_work_bytes', null, 'next_round_guidance', null)
+$$;
+
+-- A run with its task and its current or last lease, as the objects that show them.
 create view run_wire as
 select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queued_at, r.fence, l.token_hash,
-       l.claimed_at,
-       case when live.yes then _utc(l.lease_until) end as lease_until,
-       (select to_json(w) from (select
-         r.task_id, r.run_id, r.status, case when held.yes then l.session_id end as session_id,
-         case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
-         'sha256:' || encode(l.token_hash, 'hex') as claim_token_hash, l.fence,
-         case when live.yes then _utc(l.lease_until) end as lease_until,
-         case when live.yes then _utc(l.heartbeat_at) end as heartbeat_at, l.lease_seconds,
-         _utc(l.deadline_at) as deadline_at,
-         coalesce(r.network_channel, 'coord-' || r.run_id) as coordination_channel_id,
-         channel.body as coordination_channel) w) as lease,
-       channel.body as coordination_channel,
-       (select to_json(w) from (select
-         t.task_id as id, t.identifier, t.title, t.status, _priority_name(t.priority) as priority,
-         _actor(t.owner_kind, t.owner_ref) as owner, t.scope,
-         case when t.scope = 'workspace' then t.workspace_id end as workspace_id,
-         coalesce((select a.sequence from task_activity a
-           where a.workspace_id = t.workspace_id and a.task_id = t.task_id), 0) as latest_event_seq,
-         false as paused, false as effective_paused, null as paused_by_task_id) w) as task,
-       (select to_json(w) from (select
-         r.run_id as id, r.task_id, r.status, r.attempt, t.max_attempts,
-         _priority_name(t.priority) as priority, r.previous_run_id, r.failure_kind, r.retryable,
-         case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
-         l.agent_name, case when held.yes then l.session_id end as session_id,
-         _actor(r.origin_kind, r.origin_ref) as origin, r.idempotency_key, r.network_channel,
-         'sha256:' || encode(l.token_hash, 'hex') as claim_token_hash, r.fence, l.claim_kind, r.claim_count,
-         case when live.yes then _utc(l.lease_until) end as lease_until,
-         case when live.yes then _utc(l.heartbeat_at) end as heartbeat_at,
-         case when live.yes then l.lease_seconds end as lease_seconds,
-         case when live.yes then _utc(l.deadline_at) end as deadline_at,
-         r.lease_expiries, coalesce(r.network_channel, 'coord-' || r.run_id) as coordination_channel_id,
-         null as coordination_channel,
-         _utc(r.queued_at) as queued_at, _utc(r.first_queued_at) as first_queued_at,
-         _utc(r.available_at) as available_at,
-         case when held.yes then _utc(l.claimed_at) end as claimed_at,
-         _utc(r.started_at) as started_at, _utc(r.ended_at) as ended_at, b.error, b.metadata,
-         b.result, octet_length(b.result::text) as result_bytes,
-         case when b.progress_at is not null then json_build_object('percent', b.progress_percent,
-           'message', b.progress_message, 'updated_at', _utc(b.progress_at)) end as progress,
-         u.body as usage, b.note, null as parent_run_id, null as review_id, null as review_round,
-         null as continuation_reason, null as missing_work, null as missing_work_bytes,
-         null as next_round_guidance) w) as body
+       l.claimed_at, case when _is_live(l::lease) then _utc(l.lease_until) end as lease_until,
+       _merge(_lease_json(r, l::lease), json_build_object('coordination_channel', c.body)) as lease, c.body as coordination_channel, u.body as usage,
+       _task_reference_json(t::task, a.sequence) as task,
+       _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body) as body
   from run r
   -- Each looked up by its key (offset 0), whatever the statistics say.
   cross join lateral (select k.* from task k
@@ -618,22 +656,12 @@ select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queue
     where k.workspace_id = r.workspace_id and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
   left join lateral (select k.* from run_body k
     where k.workspace_id = r.workspace_id and k.run_id = r.run_id offset 0) b on true
-  cross join lateral (select l.fence is not null and l.ended_at is null as yes) live
-  cross join lateral (select live.yes
-                          or coalesce(l.ended_how in ('complete', 'fail', 'deadline', 'cancel'), false) as yes) held
+  left join lateral (select k.sequence from task_activity k
+    where k.workspace_id = r.workspace_id and k.task_id = r.task_id offset 0) a on true
   join run_usage_wire u on u.workspace_id = r.workspace_id and u.run_id = r.run_id
-  -- On which the holder of the run and others talk about it; computed, not stored.
-  cross join lateral (select (select to_json(w) from (select
-         coalesce(r.network_channel, 'coord-' || r.run_id) as id,
-         coalesce(r.network_channel, 'coord-' || r.run_id) as channel,
-         left(coalesce(t.identifier, t.title), 80) as display_name, 'task_run_coordination' as purpose,
-         t.workspace_id, r.task_id, r.run_id,
-         case when json_typeof(b.metadata -> 'workflow_id') = 'string'
-              then b.metadata ->> 'workflow_id' end as workflow_id,
-         '["status","request","reply","blocker","handoff","result","review_request"]'::json
-           as allowed_message_kinds,
-         (select _utc(e.at) from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
-            and e.run_id = r.run_id order by e.sequence desc limit 1) as last_activity_at) w) as body) channel;
+  cross join lateral (select _channel_json(coalesce(t.identifier, t.title), r, b.metadata, (
+      select e.at from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
+         and e.run_id = r.run_id order by e.sequence desc limit 1)) as body offset 0) c;
 
 -- The fields of a run that its summary has.
 create function _run_summary(p_run jsonb) returns json language plpgsql stable as $$
@@ -2096,50 +2124,43 @@ create function _take_offers(p_ws text, p_team claim_team, p_wanted int, out cla
 language plpgsql as $$
 declare
   v_depth int := p_wanted + 8;
-  v_heads text[];
-  v_tried text[] := '{}';
-  v_runs text[];
-  v_tasks text[];
-  v_places tid[];
+  v_seen int;
+  v_more claimed_run[];
 begin
   claimed := '{}';
   loop
-    if p_team.run_ref is not null then
-      v_heads := array[p_team.run_ref];
-    else
-      -- The heads of each lane and priority, merged. Each branch is one ordered index read.
-      select array_agg(h.run_id order by h.rank_at, h.run_id) into v_heads from (
-        select o.rank_at, o.run_id
-          from unnest(p_team.lanes) l (lane_id)
-          cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
-          cross join lateral (
-            select o.rank_at, o.run_id from offer o
-             where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
-             order by o.rank_at, o.run_id limit v_depth) o
-         where p.priority >= p_team.priority_min
-         order by o.rank_at, o.run_id limit v_depth) h;
-    end if;
-    -- Offer first, then task, both without waiting. Who changes an offer holds its task: with both in hand
-    -- the offer is true.
-    select array_agg(x.run_id order by x.n), array_agg(x.task_id order by x.n),
-           array_agg(x.place order by x.n)
-      into v_runs, v_tasks, v_places from (
-      select h.run_id, o.task_id, o.ctid as place, h.n
-        from unnest(v_heads) with ordinality h (run_id, n)
+    -- The heads of each lane and priority, merged: each branch is one ordered index read. Then each head's offer
+    -- and its task, both without waiting. Who changes an offer holds its task: with both in hand it is true.
+    select array_agg(row(null, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
+                     order by x.rank_at, x.run_id)
+      into v_more from (
+      select h.rank_at, h.run_id, o.task_id, o.ctid as offer_place, t.ctid as task_place
+        from (select o.rank_at, o.run_id
+                from unnest(p_team.lanes) l (lane_id)
+                cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
+                cross join lateral (
+                  select o.rank_at, o.run_id from offer o
+                   where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
+                   order by o.rank_at, o.run_id limit v_depth) o
+               where p.priority >= p_team.priority_min and p_team.run_ref is null
+              union all
+              select o.rank_at, o.run_id from offer o
+               where o.workspace_id = p_ws and o.run_id = p_team.run_ref
+               order by rank_at, run_id limit v_depth) h
         cross join lateral (select k.task_id, k.ctid from offer k
           where k.workspace_id = p_ws and k.run_id = h.run_id
             and p_team.lanes @> array[k.lane_id] and k.priority >= p_team.priority_min
             for no key update skip locked) o
-       where h.run_id <> all (v_tried) limit p_wanted - cardinality(claimed)) x;
-    v_tried := v_tried || v_runs;
-    claimed := claimed || array(
-      select row(null, h.run_id, h.task_id, h.place, t.ctid)::claimed_run
-        from unnest(v_runs, v_tasks, v_places) with ordinality h (run_id, task_id, place, n)
         cross join lateral (select k.ctid from task k
-          where k.workspace_id = p_ws and k.task_id = h.task_id for no key update skip locked) t
-       order by h.n);
-    exit when cardinality(claimed) >= p_wanted or p_team.run_ref is not null
-           or coalesce(cardinality(v_heads), 0) < v_depth;
+          where k.workspace_id = p_ws and k.task_id = o.task_id for no key update skip locked) t
+       where h.run_id <> all (array(select c.run_id from unnest(claimed) c))
+       limit p_wanted - cardinality(claimed)) x;
+    claimed := claimed || v_more;
+    exit when cardinality(claimed) >= p_wanted or p_team.run_ref is not null;
+    v_seen := (select count(*) from unnest(p_team.lanes) l (lane_id) cross join lateral (
+                select from offer o where o.workspace_id = p_ws and o.lane_id = l.lane_id
+                   and o.priority >= p_team.priority_min limit v_depth) o);
+    exit when v_seen < v_depth;
     v_depth := v_depth * 4;
   end loop;
 end $$;
@@ -2190,6 +2211,22 @@ begin
    where l.ended_at is null;
 end $$;
 
+-- Everything that a claimer is told of a run.
+create function _claim_json(
+  p_task json, p_run json, p_lease json, p_channel json, p_inputs task_body, p_previous_error text,
+  p_profile json, p_token text) returns text language sql stable as $$
+  select json_build_object(
+    'task', p_task, 'run', p_run, 'lease', _merge(p_lease, json_build_object('claim_token', p_token)),
+    'coordination_channel', p_channel, 'payload', p_inputs.payload, 'checkpoint', p_inputs.checkpoint,
+    'note', p_inputs.note, 'description', p_inputs.description, 'previous_error', p_previous_error,
+    'budget_remaining', '{"total_tokens": null, "cost": null}'::json, 'execution_profile', p_profile)::text
+$$;
+
+create view profile_wire as
+select p.workspace_id, p.task_id, _merge(_merge(json_build_object('task_id', p.task_id), p.profile::json),
+         json_build_object('created_at', _utc(p.created_at), 'updated_at', _utc(p.updated_at))) as body
+  from execution_profile p;
+
 -- Claims for many callers of one workspace at once: each gets up to max_runs, who asked first first. Answers a
 -- row a claimed run; callers without a row found nothing. A lane that the caller does not know of yet is
 -- answered by one row n = -1, lanes_changed, and nothing is done.
@@ -2198,7 +2235,7 @@ create function claim_runs(
   p_outer_previous bytea, p_inner_previous bytea)
 returns setof call_answer language plpgsql as $$
 declare
-  v_now timestamptz;
+  v_now timestamptz := lease_now();
   v_calls claim_call[] := array(select x from json_populate_recordset(null::claim_call, p_calls) x);
   v_team claim_team;
   v_wanted int;
@@ -2215,15 +2252,19 @@ begin
   if cardinality(v_repeats.verdicts) > 0 then
     v_calls := array(select c from unnest(v_calls) c
                       where c.n <> all (array(select v.n from unnest(v_repeats.verdicts) v)));
+    return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
+    return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
+                                                p_outer_previous, p_inner_previous);
   end if;
-  perform promote_runs(p_workspace_id, 200);
+  if exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now) then
+    perform promote_runs(p_workspace_id, 200);
+  end if;
 
   for v_team in select x.* from json_populate_recordset(null::claim_team, p_teams) x loop
     v_wanted := (select sum(c.max_runs) from unnest(v_calls) c where c.team = v_team.team);
     continue when v_wanted is null;          -- all its callers were answered above
     v_taken := _take_offers(p_workspace_id, v_team, v_wanted);
-    continue when cardinality(v_taken) = 0;
-    delete from offer o where o.ctid = any (array(select x.offer_place from unnest(v_taken) x));
+    continue when v_taken = '{}';
     v_claimed := v_claimed || array(
       select row(c.n, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
         from unnest(v_taken) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
@@ -2232,93 +2273,113 @@ begin
           on x.place > c.upto - c.max_runs and x.place <= c.upto
        order by x.place);
   end loop;
-
-  if cardinality(v_claimed) > 0 then
-    v_now := lease_now();
-    perform _log(p_workspace_id, v_now,
-                 _lease_out(p_workspace_id, v_now, v_calls, v_claimed, p_outer, p_inner));
+  if v_claimed <> '{}' then
+    return query select * from _lease_out(p_workspace_id, v_calls, v_claimed, p_outer, p_inner);
   end if;
-  if cardinality(v_repeats.verdicts) > 0 then
-    return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
-  end if;
-  return query
-    select c.n, null::text, null::jsonb, c.again, json_build_object(
-             'task', w.task, 'run', w.body, 'lease', _merge(w.lease, json_build_object('claim_token',
-               case when w.token_hash = sha256(convert_to(k.token, 'UTF8')) then k.token
-                    else _claim_token(p_workspace_id, w.run_id, w.fence, p_outer_previous,
-                                      p_inner_previous) end)),
-             'coordination_channel', w.coordination_channel, 'payload', b.payload,
-             'checkpoint', b.checkpoint, 'note', b.note, 'description', b.description,
-             'previous_error', (select p.error from run_body p
-               where p.workspace_id = p_workspace_id and p.run_id = w.previous_run_id),
-             'budget_remaining', json_build_object('total_tokens', null, 'cost', null),
-             'execution_profile', (select _merge(_merge(json_build_object('task_id', x.task_id),
-                  x.profile::json), json_build_object('created_at', _utc(x.created_at),
-                                                      'updated_at', _utc(x.updated_at)))
-               from execution_profile x
-              where x.workspace_id = p_workspace_id and x.task_id = w.task_id))::text, 0
-      from (select u.n, u.run_id, u.place, false as again
-              from unnest(v_claimed) with ordinality u (n, run_id, task_id, offer_place, task_place, place)
-            union all select u.n, u.run_id, u.place, true
-              from unnest(v_repeats.again) with ordinality u (n, run_id, task_id, offer_place, task_place, place)) c
-      cross join lateral (select w.* from run_wire w
-        where w.workspace_id = p_workspace_id and w.run_id = c.run_id offset 0) w
-      left join lateral (select b.* from task_body b
-        where b.workspace_id = p_workspace_id and b.task_id = w.task_id offset 0) b on true
-      -- Derived again, under the secret whose token the lease holds.
-      cross join lateral (select _claim_token(p_workspace_id, w.run_id, w.fence, p_outer, p_inner) as token
-                          offset 0) k
-     order by c.n, c.place;                  -- of each caller in the order of the queue
 end $$;
 
--- Makes run and lease one agent's: the fence rises, the token is derived, the task is in progress. Offer and
--- task are locked, the offer gone; no settle(), since a claimed run makes its task in_progress and nothing else.
+-- Makes runs and leases the agents': the fence rises, the token is derived, the task is in progress. Offers and
+-- tasks are locked. No settle(), since a claimed run makes its task in_progress and nothing else; and its event
+-- is written and its answer made here, of the rows in hand.
 create function _lease_out(
-  p_ws text, p_now timestamptz, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
-returns new_event[] language plpgsql as $$
+  p_ws text, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
+returns setof call_answer language plpgsql as $$
 declare
-  v_events new_event[];
+  v_now timestamptz := lease_now();
 begin
-  with fenced as (
-    update task t set fence = t.fence + 1, status = 'in_progress', current_run_id = x.run_id,
-                      updated_at = p_now
-      from unnest(p_claimed) x where t.ctid = x.task_place
-    returning x.n, x.run_id, t.task_id, t.fence, t.deadline_seconds
+  perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
+  return query
+  with gone as (
+    delete from offer o where o.ctid = any (array(select x.offer_place from unnest(p_claimed) x))
+  ), fenced as (
+    update task t set fence = t.fence + 1, status = 'in_progress', current_run_id = x.run_id, updated_at = v_now
+      from unnest(p_claimed) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
+      cross join lateral (select coalesce((select e.sequence from event e where e.workspace_id = p_ws
+                                            order by e.sequence desc limit 1), 0) + x.place as sequence) s
+     where t.ctid = x.task_place
+    returning x.n, x.run_id, t.task_id, t.root_task_id, t.fence, t.deadline_seconds, t.max_attempts, t.priority,
+              coalesce(t.identifier, t.title) as title, s.sequence, _task_reference_json(t, s.sequence) as task
+  ), called as (
+    -- Each with its call, and what that asks for.
+    select f.*, c.session_id, c.agent_name, c.cause, k.token, sha256(convert_to(k.token, 'UTF8')) as token_hash,
+           row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
+               (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
+               v_now, s.seconds, s.until, v_now, s.deadline, s.until, null, null, null, null, null, null, null,
+               null, null)::lease as lease
+      from fenced f
+      cross join workspace w
+      cross join lateral (select c.* from unnest(p_calls) c where c.n = f.n offset 0) c
+      cross join lateral (select _claim_token(p_ws, f.run_id, f.fence, p_outer, p_inner) as token offset 0) k
+      cross join lateral (select x.seconds, x.deadline,
+               least(v_now + make_interval(secs => x.seconds), x.deadline) as until
+          from (select coalesce(c.lease_seconds, _setting(w.settings, 'default_lease_seconds', 300)) as seconds,
+                       v_now + make_interval(secs => f.deadline_seconds) as deadline) x offset 0) s
+     where w.workspace_id = p_ws
+  ), leased as (
+    insert into lease select (c.lease).* from called c
   ), claimed as (
     -- Nobody else changes a queued run: its task is ours.
-    update run r set status = 'claimed', fence = f.fence, claim_count = r.claim_count + 1
-      from fenced f
+    update run r set status = 'claimed', fence = c.fence, claim_count = r.claim_count + 1
+      from called c
       cross join lateral (select k.ctid from run k
-        where k.workspace_id = p_ws and k.run_id = f.run_id offset 0) k
+        where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) k
+      left join lateral (select k.* from run_body k
+        where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) b on true
+      left join lateral (select u.body from run_usage_wire u
+        where u.workspace_id = p_ws and u.run_id = c.run_id offset 0) u on true
      where r.ctid = k.ctid
-  ), leased as (
-    insert into lease (workspace_id, run_id, fence, task_id, session_id, agent_name, claimed_by_kind,
-        claimed_by_ref, claim_kind, claim_key, claim_hash, token_hash, claimed_at, lease_seconds, lease_until,
-        heartbeat_at, deadline_at, check_at)
-    select p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
-           (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'),
-           sha256(convert_to(_claim_token(p_ws, f.run_id, f.fence, p_outer, p_inner), 'UTF8')),
-           p_now, s.seconds, s.until, p_now, s.deadline, s.until
-      from fenced f
-      join unnest(p_calls) c on c.n = f.n
-      join workspace w on w.workspace_id = p_ws
-      cross join lateral (select coalesce(c.lease_seconds,
-               _setting(w.settings, 'default_lease_seconds', 300)) as seconds) d
-      cross join lateral (select d.seconds, x.deadline,
-               least(p_now + make_interval(secs => d.seconds), x.deadline) as until
-          from (select p_now + make_interval(secs => f.deadline_seconds) as deadline) x) s
-    returning *
+    returning c.n, c.task_id, c.root_task_id, c.run_id, c.sequence, c.task, c.token, c.cause, c.lease,
+              r.attempt, r.previous_run_id,
+              _run_json(r, c.max_attempts, c.priority, c.lease, b::run_body, u.body) as run,
+              _lease_json(r, c.lease) as lease_told, _channel_json(c.title, r, b.metadata, v_now) as channel
+  ), logged as (
+    insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
+                       origin_kind, origin_ref, payload, at)
+    select p_ws, c.sequence, c.task_id, c.root_task_id, c.run_id, 'task.run_claimed', (c.cause).actor_kind,
+           (c.cause).actor_ref, (c.cause).origin_kind, (c.cause).origin_ref, jsonb_build_object(
+             'claimed_by', _actor((c.cause).actor_kind, (c.cause).actor_ref), 'agent_name', (c.lease).agent_name,
+             'session_id', (c.lease).session_id, 'claim_kind', 'agent',
+             'claim_token_hash', 'sha256:' || encode((c.lease).token_hash, 'hex'),
+             'lease_until', _utc((c.lease).lease_until), 'deadline_at', _utc((c.lease).deadline_at),
+             'task_status', 'in_progress', 'status', 'claimed', 'attempt', c.attempt,
+             'fence', (c.lease).fence), v_now
+      from claimed c
+  ), active as (
+    insert into task_activity (workspace_id, task_id, sequence, at)
+    select p_ws, c.task_id, c.sequence, v_now from claimed c
+    on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at
   )
-  select array_agg(_event(c.cause, 'task.run_claimed', l.task_id, l.run_id, jsonb_build_object(
-           'claimed_by', _actor(l.claimed_by_kind, l.claimed_by_ref), 'agent_name', l.agent_name,
-           'session_id', l.session_id, 'claim_kind', l.claim_kind,
-           'claim_token_hash', 'sha256:' || encode(l.token_hash, 'hex'),
-           'lease_until', _utc(l.lease_until), 'deadline_at', _utc(l.deadline_at))) order by x.n)
-    into v_events
-    from leased l
-    join unnest(p_claimed) x on x.run_id = l.run_id
-    join unnest(p_calls) c on c.n = x.n;
-  return v_events;
+  select c.n, null::text, null::jsonb, false, _claim_json(c.task, c.run,
+           _merge(c.lease_told, json_build_object('coordination_channel', c.channel)), c.channel, i::task_body,
+            (select p.error from run_body p
+             where p.workspace_id = p_ws and p.run_id = c.previous_run_id),
+           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), c.token), 0
+    from claimed c
+    left join lateral (select k.* from task_body k
+      where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
+   order by c.sequence;                      -- of each caller in the order of the queue
+end $$;
+
+-- The answers to claims that were repeated, of leases that still live.
+create function _repeated_claims(
+  p_ws text, p_again claimed_run[], p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea)
+returns setof call_answer language plpgsql as $$
+begin
+  return query
+  select c.n, null::text, null::jsonb, true, _claim_json(w.task, w.body, w.lease, w.coordination_channel,
+           i::task_body, (select p.error from run_body p
+             where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
+           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id),
+           case when w.token_hash = sha256(convert_to(k.token, 'UTF8')) then k.token
+             -- Derived under the secret before, whose token the lease holds.
+             else _claim_token(p_ws, c.run_id, w.fence, p_outer_previous, p_inner_previous) end), 0
+    from unnest(p_again) with ordinality c (n, run_id, task_id, offer_place, task_place, place)
+    cross join lateral (select w.* from run_wire w
+      where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w
+    left join lateral (select k.* from task_body k
+      where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
+    cross join lateral (select _claim_token(p_ws, c.run_id, w.fence, p_outer, p_inner) as token offset 0) k
+   order by c.n, c.place;
 end $$;
 
 -- ══ 14. Heartbeat ═══════════════════════════════════════════════════════════════════════════════════════════
@@ -3090,5 +3151,6 @@ begin
     execute format('alter function %s set enable_hashjoin = off', v_function);
     execute format('alter function %s set enable_mergejoin = off', v_function);
     execute format('alter function %s set enable_material = off', v_function);
+    execute format('alter function %s set enable_memoize = off', v_function);
   end loop;
 end $$;
