@@ -34,8 +34,8 @@ async def retire_lanes(db: Database, kept: int) -> int:
     return await db.run(RETIRE_LANES, kept=kept)
 
 
-# Two hours are longer than any statement may take: nobody still holds the lane who took it up before
-# it was retired. A run that may come back into the queue is queued or leased.
+# Two hours are longer than any statement may take: nobody still holds the lane who took it up
+# before it was retired. A run that may come back into the queue is queued or leased.
 DELETE_LANES = """
 delete from lane l
  where l.retired_at < (select lease_now()) - interval '2 hours'
