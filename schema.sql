@@ -2255,16 +2255,23 @@ begin
     if p_team.run_ref is not null then
       v_heads := array[p_team.run_ref];
     else
-      -- The heads of each lane and priority, merged. Each branch is one ordered index read.
+      -- The heads of each lane and priority, merged: only the branches with the earliest first offers can hold
+      -- them. Each branch is one ordered index read, so what lies behind the heads costs nothing.
       select array_agg(h.run_id order by h.rank_at, h.run_id) into v_heads from (
         select o.rank_at, o.run_id
-          from unnest(p_team.lanes) l (lane_id)
-          cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
+          from (select l.lane_id, p.priority
+                  from unnest(p_team.lanes) l (lane_id)
+                  cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
+                  cross join lateral (
+                    select o.rank_at, o.run_id from offer o
+                     where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
+                     order by o.rank_at, o.run_id limit 1) o
+                 where p.priority >= p_team.priority_min
+                 order by o.rank_at, o.run_id limit v_depth) b
           cross join lateral (
             select o.rank_at, o.run_id from offer o
-             where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
+             where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
              order by o.rank_at, o.run_id limit v_depth) o
-         where p.priority >= p_team.priority_min
          order by o.rank_at, o.run_id limit v_depth) h;
     end if;
     -- Offer first, then task, both without waiting. Who changes an offer holds its task: with both in hand
