@@ -233,7 +233,8 @@ create table run (
   first_queued_at timestamptz not null,
   queued_at timestamptz not null,
   available_at timestamptz not null,
-  due_at timestamptz,                        -- = available_at while only time keeps it from an offer
+  due_at timestamptz,                        -- of a queued run without offer: = available_at if only time keeps
+                                             -- it from one, else infinity
   started_at timestamptz,
   ended_at timestamptz,
   primary key (workspace_id, run_id),
@@ -242,6 +243,7 @@ create table run (
 create unique index run_attempt on run (task_id, attempt, workspace_id);
 create index run_due on run (due_at, workspace_id) where due_at is not null;
 create index run_due_here on run (workspace_id, due_at) where due_at is not null;
+create index run_without_offer on run (workspace_id, lane_id) where due_at is not null;
 
 -- The wide values of a run; a row from the first of them on. No foreign key, as with lease: whoever writes here
 -- holds the run.
@@ -295,15 +297,18 @@ create index lease_session on lease (session_id, workspace_id, claimed_at) where
 create index lease_claim_key on lease (claim_key, session_id, workspace_id) where claim_key is not null;
 
 -- One distinct set of demands on a claimer. Ids rise in commit order within a workspace (lane lock), so a
--- cached list is whole as long as the highest id is the same.
+-- cached list is whole as long as no id is higher. A lane that nothing uses is first retired: nobody takes it up
+-- any more, and who asks for its demands makes another. It goes two hours later, if it is still not in use; until
+-- then claims read it, for the sake of a transition that took it up just before.
 create table lane (
   workspace_id word,
   lane_id bigint generated always as identity,
   demands jsonb not null,
   digest uuid not null generated always as (md5(demands::text)::uuid) stored,
   created_at timestamptz not null default lease_now(),
-  primary key (workspace_id, lane_id),
-  unique (workspace_id, digest));
+  retired_at timestamptz,
+  primary key (workspace_id, lane_id));
+create unique index lane_digest on lane (workspace_id, digest) where retired_at is null;
 
 -- The queue: the runs that may be claimed now. rank_at = available_at less the head start of the priority.
 create table offer (
@@ -331,6 +336,7 @@ create table event (
   origin_ref text not null,
   payload jsonb not null,
   at timestamptz not null,
+  open_tasks int not null,                   -- tasks of the workspace that had not ended after this transition
   primary key (workspace_id, sequence));
 create index event_task on event (task_id, sequence, workspace_id) where task_id is not null;
 create index event_root on event (workspace_id, root_task_id, sequence) where root_task_id <> task_id;
@@ -343,6 +349,15 @@ create table task_activity (
   at timestamptz not null,
   primary key (workspace_id, task_id)) with (fillfactor = 80);
 create index task_activity_order on task_activity (workspace_id, at, task_id);
+
+-- Tasks that a failed dependency cancels (on_dependency_failure), beyond what one transaction does; the loop
+-- `cascade` goes on with them. root_task_id: at which task that cancel began, here or above.
+create table cascade_task (
+  workspace_id word,
+  step bigint generated always as identity,
+  task_id word not null,
+  root_task_id word not null,
+  primary key (workspace_id, step));
 
 -- When each background service last finished a pass.
 create table beat (name word primary key, at timestamptz not null);
@@ -409,8 +424,13 @@ end $$;
 -- ══ 5. The log ══════════════════════════════════════════════════════════════════════════════════════════════
 
 -- Numbers and writes the events of one transition. Takes the workspace's log lock, the last lock of all, and
--- reads the highest sequence in the next statement: so sequence order is commit order, without gaps.
-create function _log(p_ws text, p_now timestamptz, p_events new_event[]) returns void language plpgsql as $$
+-- reads the highest sequence in the next statement: so sequence order is commit order, without gaps. The newest
+-- event also carries how many tasks are open, p_opened more than before, and that is answered: a count that is
+-- exact under this lock and needs neither a row that all transitions update nor a look at the tasks.
+create function _log(p_ws text, p_now timestamptz, p_events new_event[], p_opened int default 0) returns int
+language plpgsql as $$
+declare
+  v_open int;
 begin
   perform _plan_for(cardinality(p_events));
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
@@ -418,7 +438,7 @@ begin
   -- task_status, status, attempt and fence are those after the whole transition.
   with logged as (
     insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
-                       origin_kind, origin_ref, payload, at)
+                       origin_kind, origin_ref, payload, at, open_tasks)
     select p_ws, coalesce(x.sequence, 0) + e.n, e.task_id, coalesce(t.root_task_id, d.root_task_id), e.run_id,
            e.event_type, (e.cause).actor_kind, (e.cause).actor_ref, (e.cause).origin_kind,
            (e.cause).origin_ref,
@@ -426,20 +446,24 @@ begin
                   'status', r.status, 'attempt', r.attempt, 'fence', r.fence)
                 when t.task_id is not null then e.payload || jsonb_build_object('task_status', t.status)
                 else e.payload end,
-           p_now
-      from (select (select l.sequence from event l
-             where l.workspace_id = p_ws order by l.sequence desc limit 1) as sequence) x
+           p_now, coalesce(x.open_tasks, 0) + p_opened
+      from (select) one
+      left join lateral (select l.sequence, l.open_tasks from event l
+        where l.workspace_id = p_ws order by l.sequence desc limit 1) x on true
       cross join unnest(p_events) with ordinality e (task_id, run_id, event_type, payload, cause, n)
       left join lateral (select k.task_id, k.root_task_id, k.status from task k
         where k.workspace_id = p_ws and k.task_id = e.task_id offset 0) t on true
       left join lateral (select k.run_id, k.status, k.attempt, k.fence from run k
         where k.workspace_id = p_ws and k.run_id = e.run_id offset 0) r on true
       left join deleted_task d on t.task_id is null and d.workspace_id = p_ws and d.task_id = e.task_id
-    returning task_id, sequence
+    returning task_id, sequence, open_tasks
+  ), active as (
+    insert into task_activity (workspace_id, task_id, sequence, at)
+    select p_ws, g.task_id, max(g.sequence), p_now from logged g where g.task_id is not null group by g.task_id
+    on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at
   )
-  insert into task_activity (workspace_id, task_id, sequence, at)
-  select p_ws, g.task_id, max(g.sequence), p_now from logged g where g.task_id is not null group by g.task_id
-  on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at;
+  select g.open_tasks into v_open from logged g limit 1;
+  return v_open;
 end $$;
 
 -- Events that belong to a transition written outside this file (keys, workspaces).
@@ -468,21 +492,48 @@ language sql stable as $$
          || coalesce(p_profile -> 'participants' -> 'required_capabilities', '[]')) c)))
 $$;
 
--- The lane of each set of demands; a missing one is made under the lane lock, so that ids rise in commit order.
-create function _lane(p_ws text, p_demands jsonb) returns bigint language plpgsql as $$
+-- Refuses to queue runs in these lanes (the lane lock is held) if more than 1,000 would then have queued runs.
+-- Every queued run has an offer or a due_at.
+create function _check_lanes(p_ws text, p_demands jsonb[]) returns void language plpgsql as $$
 declare
-  v_lane bigint;
+  v_count int;
+  v_more boolean;
 begin
-  select lane_id into v_lane from lane where workspace_id = p_ws and digest = md5(p_demands::text)::uuid;
-  if v_lane is null then
-    perform 1 from workspace_lock where workspace_id = p_ws and name = 'lane' for no key update;
-    insert into lane (workspace_id, demands) values (p_ws, p_demands)
-      on conflict (workspace_id, digest) do nothing returning lane_id into v_lane;
-    if v_lane is null then
-      select lane_id into v_lane from lane where workspace_id = p_ws and digest = md5(p_demands::text)::uuid;
-    end if;
+  select count(*), bool_or(u.digest is null) into v_count, v_more
+    from (select distinct l.digest from lane l
+           where l.workspace_id = p_ws and (
+             exists (select from offer o where o.workspace_id = p_ws and o.lane_id = l.lane_id)
+             or exists (select from run r
+                 where r.workspace_id = p_ws and r.lane_id = l.lane_id and r.due_at is not null))) u
+    full join (select md5(d::text)::uuid as digest from unnest(p_demands) d) asked using (digest);
+  if v_more and v_count > 1000 then
+    perform _refuse('lane_limit', jsonb_build_object('limit', 1000, 'count', v_count));
   end if;
-  return v_lane;
+end $$;
+
+-- The lanes of distinct demands. Missing ones are made under the lane lock, so that ids rise in commit order;
+-- p_asked: for runs that the call itself queues, which the limit of lanes holds for. It is counted under that
+-- lock too, and only where there are so many lanes that it could be passed.
+create function _lanes(p_ws text, p_demands jsonb[], p_asked boolean)
+returns table (demands jsonb, lane_id bigint) language plpgsql as $$
+declare
+  v_lanes bigint[] := array(select l.lane_id from unnest(p_demands) with ordinality d (demands, n)
+    left join lane l on l.workspace_id = p_ws and l.digest = md5(d.demands::text)::uuid and l.retired_at is null
+    order by d.n);
+begin
+  if array_position(v_lanes, null) is not null
+     or (p_asked and exists (select from lane l where l.workspace_id = p_ws order by l.lane_id offset 999)) then
+    perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'lane' for no key update;
+    if p_asked and cardinality(p_demands) + (select count(*) from lane l where l.workspace_id = p_ws) > 1000 then
+      perform _check_lanes(p_ws, p_demands);
+    end if;
+    insert into lane (workspace_id, demands) select p_ws, d from unnest(p_demands) d order by d
+      on conflict (workspace_id, digest) where retired_at is null do nothing;
+    v_lanes := array(select l.lane_id from unnest(p_demands) with ordinality d (demands, n)
+      join lane l on l.workspace_id = p_ws and l.digest = md5(d.demands::text)::uuid and l.retired_at is null
+      order by d.n);
+  end if;
+  return query select * from unnest(p_demands, v_lanes);
 end $$;
 
 -- ══ 7. Rules ════════════════════════════════════════════════════════════════════════════════════════════════
@@ -496,6 +547,10 @@ $$;
 
 create function _is_open(p_run_status text) returns boolean language sql stable as $$
   select coalesce(p_run_status in ('queued', 'claimed', 'starting', 'running', 'needs_attention'), false)
+$$;
+
+create function _has_ended(p_status text) returns boolean language sql stable as $$
+  select p_status in ('completed', 'failed', 'canceled')
 $$;
 
 create function _is_leased(p_run_status text) returns boolean language sql stable as $$
@@ -804,8 +859,9 @@ select t.workspace_id, t.task_id, t.version, json_build_object('task', (select t
 
 -- ══ 9. Settle: the one place of status, counts, queueing and offers ═════════════════════════════════════════
 
--- Queues one run for each row: numbers it, finds its lane, links it to its task (locked by the caller).
-create function _add_runs(p_ws text, p_now timestamptz, p_runs new_run[]) returns new_event[]
+-- Queues one run for each row: numbers it, finds its lane, links it to its task (locked by the caller). p_asked:
+-- the call wants these runs, and may be refused for them (_lanes).
+create function _add_runs(p_ws text, p_now timestamptz, p_runs new_run[], p_asked boolean) returns new_event[]
 language plpgsql as $$
 declare
   v_events new_event[];
@@ -826,8 +882,8 @@ begin
       left join lateral (select k.profile from execution_profile k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) p on true
   ), lanes as materialized (
-    select d.demands, _lane(p_ws, d.demands) as lane_id
-      from (select distinct demands from wanted order by demands) d
+    select l.demands, l.lane_id
+      from _lanes(p_ws, array(select distinct w.demands from wanted w), p_asked) l
   ), queued as (
     insert into run (workspace_id, run_id, task_id, attempt, previous_run_id, retries, chain, origin_kind,
                      origin_ref, idempotency_key, network_channel, lane_id, first_queued_at, queued_at,
@@ -855,30 +911,53 @@ begin
   return coalesce(v_events, '{}');
 end $$;
 
--- Cancels a task and its subtree, level by level: lock the level, then read its children in a new statement
+-- How many tasks a failed dependency cancels in one transaction.
+create function _cascade_limit() returns int language sql immutable as $$ select 10000 $$;
+
+-- Cancels tasks and their subtrees, level by level: lock the level, then read its children in a new statement
 -- (a child is created under a share lock of its parent, so none can slip in). Terminal tasks are passed over.
-create function _cancel_tree(
-  p_ws text, p_root text, p_now timestamptz, p_cause cause, p_reason text, p_metadata jsonb,
-  out tasks text[], out events new_event[])
+-- p_roots: for each, the task that the cancel named; p_who: whose cause it is (null: there is one). What p_room
+-- does not hold (null: no bound) is left in cascade_task.
+create function _cancel_trees(
+  p_ws text, p_tasks text[], p_roots text[], p_who int[], p_room int, p_now timestamptz, p_causes cause[],
+  p_reason text, p_metadata jsonb, out tasks text[], out who int[], out events new_event[])
 language plpgsql as $$
 declare
-  v_level text[] := array[p_root];
+  v_level text[] := p_tasks;
+  v_roots text[] := p_roots;
+  v_who int[] := p_who;
+  v_left int;
   v_targets text[];
+  v_target_who int[];
   v_ended new_event[];
   v_canceled new_event[];
 begin
   tasks := '{}';
+  who := '{}';
   events := '{}';
-  while v_level is not null loop
+  while cardinality(v_level) > 0 loop
+    v_left := p_room - cardinality(tasks);
+    if cardinality(v_level) > v_left then
+      insert into cascade_task (workspace_id, task_id, root_task_id)
+      select p_ws, x.task_id, x.root from unnest(v_level[v_left + 1:], v_roots[v_left + 1:]) x (task_id, root);
+      exit when v_left = 0;
+      v_level := v_level[:v_left];
+    end if;
     perform _plan_for(cardinality(v_level));
     perform 1 from task where workspace_id = p_ws and task_id = any (v_level)
       order by task_id for no key update;
     perform 1 from run r join task t on t.workspace_id = p_ws and t.newest_run_id = r.run_id
       where r.workspace_id = p_ws and t.task_id = any (v_level) order by r.run_id for no key update of r;
 
-    select array_agg(t.task_id) into v_targets from task t
-     where t.workspace_id = p_ws and t.task_id = any (v_level)
-       and not t.canceled and t.status not in ('completed', 'failed');
+    -- What was canceled before has nothing open below it.
+    select array_agg(x.task_id), array_agg(x.root), array_agg(x.who),
+           array_agg(x.task_id) filter (where t.status not in ('completed', 'failed')),
+           array_agg(x.who) filter (where t.status not in ('completed', 'failed'))
+      into v_level, v_roots, v_who, v_targets, v_target_who
+      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
+      cross join lateral (select k.status, k.canceled from task k
+        where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
+     where not t.canceled;
 
     with ended as (
       update run r set status = 'canceled', ended_at = p_now, due_at = null
@@ -900,40 +979,49 @@ begin
       update task_body b set checkpoint = null
        where b.workspace_id = p_ws and b.task_id = any (v_targets) and b.checkpoint is not null
     )
-    select array_agg(_event(p_cause, 'task.run_canceled', e.task_id, e.run_id, jsonb_build_object(
-             'previous_status', e.previous_status, 'reason', p_reason, 'metadata', p_metadata,
-             'session_id', f.session_id,
-             'propagated_from_task_id', nullif(p_root, e.task_id))) order by e.task_id)
+    select array_agg(_event(p_causes[coalesce(x.who, 1)], 'task.run_canceled', e.task_id, e.run_id,
+             jsonb_build_object('previous_status', e.previous_status, 'reason', p_reason,
+               'metadata', p_metadata, 'session_id', f.session_id,
+               'propagated_from_task_id', nullif(x.root, e.task_id))) order by e.task_id)
              filter (where e.run_id is not null),
-           array_agg(_event(p_cause, 'task.canceled', x.task_id, null, jsonb_build_object(
-             'reason', p_reason, 'metadata', p_metadata, 'propagated_from_task_id', nullif(p_root, x.task_id),
-             'canceled_run_ids', case when e.run_id is null then '[]'
-                                      else jsonb_build_array(e.run_id) end)) order by x.task_id)
+           array_agg(_event(p_causes[coalesce(x.who, 1)], 'task.canceled', x.task_id, null,
+             jsonb_build_object('reason', p_reason, 'metadata', p_metadata,
+               'propagated_from_task_id', nullif(x.root, x.task_id),
+               'canceled_run_ids', case when e.run_id is null then '[]'
+                                        else jsonb_build_array(e.run_id) end)) order by x.task_id)
       into v_ended, v_canceled
-      from unnest(v_targets) x (task_id) left join ended e using (task_id) left join freed f using (run_id);
+      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
+      join unnest(v_targets) g (task_id) using (task_id)
+      left join ended e using (task_id) left join freed f using (run_id);
 
-    tasks := tasks || coalesce(v_targets, '{}');
+    tasks := tasks || v_targets;
+    who := who || v_target_who;
     events := events || coalesce(v_ended, '{}') || coalesce(v_canceled, '{}');
-    select array_agg(c.task_id) into v_level from task c
-     where c.workspace_id = p_ws and c.parent_task_id = any (v_level);
+    select array_agg(c.task_id order by c.task_id), array_agg(x.root order by c.task_id),
+           array_agg(x.who order by c.task_id)
+      into v_level, v_roots, v_who
+      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
+      cross join lateral (select k.task_id from task k
+        where k.workspace_id = p_ws and k.parent_task_id = x.task_id offset 0) c;
   end loop;
 end $$;
 
 -- Derives the status of the given tasks (locked by the caller) from what the transition changed, counts again
 -- for the tasks that wait for them, queues what became runnable, and makes the offers true. p_causes has one
 -- cause for all tasks or one for each; p_event is the type of the causing event. Goes round while statuses that
--- others wait for keep changing. The events leave out a status change of the given tasks themselves: the
--- caller's own event tells that.
+-- others wait for keep changing; p_room: how many tasks may be canceled on the way. The events leave out a status
+-- change of the given tasks themselves: the caller's own event tells that. Answers how many more tasks are open.
 create function _settle(
   p_ws text, p_tasks text[], p_now timestamptz, p_causes cause[], p_event text,
-  out events new_event[], out offers int)
+  p_room int default _cascade_limit(), out events new_event[], out offers int, out opened int)
 language plpgsql as $$
 declare
   v_front text[] := p_tasks;                 -- tasks whose inputs changed in this round,
   v_by text[];                               -- for each, the other task that changed them, if one did,
   v_who int[];                               -- and whose cause it is
   v_all text[] := p_tasks;
-  v_changed text[];                          -- tasks whose status changed to or from a terminal one
+  v_changed text[];                          -- tasks whose status changed to or from a terminal one,
+  v_opened int;                              -- how many more from than to,
   v_new boolean;                             -- some have no run yet
   v_queued boolean := p_event <> all ('{task.run_completed,task.run_failed}');
                                              -- some may have, or may have had, an offer
@@ -941,8 +1029,9 @@ declare
   v_runnable new_run[];
   v_more new_event[];
   v_waiting record;
-  v_tree record;
+  v_trees record;
 begin
+  opened := 0;
   v_who := array(select case when cardinality(p_causes) = 1 then 1 else i end
                    from generate_subscripts(p_tasks, 1) i);
   events := '{}';
@@ -975,15 +1064,16 @@ begin
          and (d.status <> d.was or (t.current_run_id is not null) <> d.leased)
       returning t.task_id, d.was, t.status, d.by, d.who, t.dependencies_waiting
     )
-    select array_agg(m.task_id) filter (where m.was in ('completed', 'failed', 'canceled')
-                                           or m.status in ('completed', 'failed', 'canceled')),
+    select array_agg(m.task_id) filter (where _has_ended(m.was) or _has_ended(m.status)),
+           coalesce(sum(_has_ended(m.was)::int - _has_ended(m.status)::int), 0),
            array_agg(_event(p_causes[m.who], 'task.status_changed', m.task_id, null, jsonb_build_object(
              'previous_status', m.was, 'cause', p_event, 'cause_task_id', m.by,
              'dependencies_waiting', m.dependencies_waiting)) order by m.task_id)
              filter (where m.by is not null and m.was <> m.status),
            (select bool_or(d.new) from derived d), v_queued or (select bool_or(d.queued) from derived d)
-      into v_changed, v_more, v_new, v_queued
+      into v_changed, v_opened, v_more, v_new, v_queued
       from moved m;
+    opened := opened + v_opened;
     events := events || coalesce(v_more, '{}');
 
     -- Runnable for the first time and to be queued without being asked.
@@ -998,7 +1088,7 @@ begin
        where t.status = 'ready' and t.auto_enqueue_on_ready and t.newest_run_id is null
          and t.attempts_used < t.max_attempts;
       if v_runnable is not null then
-        events := events || _add_runs(p_ws, p_now, v_runnable);
+        events := events || _add_runs(p_ws, p_now, v_runnable, p_event = 'task.created');
       end if;
     end if;
 
@@ -1045,16 +1135,17 @@ begin
       into v_front, v_by, v_who
       from counted c join unnest(v_front, v_who) f (task_id, who) on f.task_id = c.by;
 
-    for i in 1 .. coalesce(cardinality(v_waiting.tasks), 0) loop
-      v_tree := _cancel_tree(p_ws, v_waiting.tasks[i], p_now, p_causes[v_waiting.who[i]],
-                             'dependency_failed', null);
-      events := events || v_tree.events;
+    if v_waiting.tasks is not null then
+      v_trees := _cancel_trees(p_ws, v_waiting.tasks, v_waiting.tasks, v_waiting.who, p_room, p_now, p_causes,
+                               'dependency_failed', null);
+      p_room := p_room - cardinality(v_trees.tasks);
+      events := events || v_trees.events;
       -- Looked at in the next round; their own event tells the change, so nobody else is its cause.
       select array_agg(x.task_id), array_agg(x.by), array_agg(x.who) into v_front, v_by, v_who
         from (select f.* from unnest(v_front, v_by, v_who) f (task_id, by, who)
-               where f.task_id <> all (v_tree.tasks)
-              union all select c, null, v_waiting.who[i] from unnest(v_tree.tasks) c) x;
-    end loop;
+                left join unnest(v_trees.tasks) c (task_id) using (task_id) where c.task_id is null
+              union all select c.task_id, null, c.who from unnest(v_trees.tasks, v_trees.who) c (task_id, who)) x;
+    end if;
     exit when v_front is null;
     v_all := v_all || v_front;
   end loop;
@@ -1062,7 +1153,8 @@ begin
 end $$;
 
 -- Makes the offers of these tasks true: a queued run of a ready task has one when its time has come, with the
--- run's lane and the task's priority. One that only waits for its time is marked due. Returns how many were made.
+-- run's lane and the task's priority. One without says in due_at whether time alone will bring it. Returns how
+-- many were made.
 create function _offer(p_ws text, p_tasks text[], p_now timestamptz) returns int language plpgsql as $$
 declare
   v_made int;
@@ -1090,24 +1182,24 @@ begin
   end if;
 
   with queued as (
-    select r.*, r.ctid as place, t.priority, t.status = 'ready' as open,
-           t.status = 'ready' and r.available_at > p_now as early
+    select r.*, r.ctid as place, t.priority,
+           case when t.status <> 'ready' then 'infinity'
+                when r.available_at > p_now then r.available_at end as due_at_now
       from unnest(p_tasks) x (task_id)
       cross join lateral (select k.newest_run_id, k.status, k.priority from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       cross join lateral (select k.*, k.ctid from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id and k.status = 'queued' offset 0) r
   ), due as (
-    update run r set due_at = case when q.early then q.available_at end
-      from queued q
-     where r.ctid = q.place and r.due_at is distinct from case when q.early then q.available_at end
+    update run r set due_at = q.due_at_now
+      from queued q where r.ctid = q.place and r.due_at is distinct from q.due_at_now
   )
   insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
   select p_ws, q.lane_id, q.priority,
          q.available_at - make_interval(secs => _head_start(w.settings, q.priority)),
          q.run_id, q.task_id, q.available_at
     from queued q join workspace w on w.workspace_id = p_ws
-   where q.open and not q.early
+   where q.due_at_now is null
   on conflict (workspace_id, run_id) do nothing;
   get diagnostics v_made = row_count;
   return v_made;
@@ -1257,6 +1349,17 @@ begin
   end if;
 end $$;
 
+-- The quota of open tasks. Counted under the log lock, which two creates cannot hold at once.
+create function _check_quota(p_ws text, p_open int) returns void language plpgsql as $$
+declare
+  v_limit int := (select _setting(w.settings, 'max_open_tasks', 1000000) from workspace w
+                   where w.workspace_id = p_ws);
+begin
+  if p_open > v_limit then
+    perform _refuse('quota_exceeded', jsonb_build_object('limit', v_limit, 'count', p_open));
+  end if;
+end $$;
+
 create function _bulk_answer(p_ws text, p_ids jsonb) returns text language sql as $$
   select json_build_object(
     'ids', coalesce(json_object_agg(i.x ->> 'ref', i.x ->> 'id' order by i.n)
@@ -1283,7 +1386,9 @@ declare
   v_events new_event[];
   v_children new_event[];
   v_settled record;
-  v_tree record;
+  v_trees record;
+  v_opened int;
+  v_roots text[];
   v_root text;
 begin
   v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
@@ -1365,19 +1470,24 @@ begin
     v_events := v_events || v_settled.events;
     offers := v_settled.offers;
 
+    v_opened := cardinality(v_tasks) + v_settled.opened;
+
     -- Made to wait for what failed already, under the policy `cancel`.
-    for v_root in select distinct x.id from unnest(v_tasks) x
+    v_roots := array(select distinct x.id from unnest(v_tasks) x
         cross join lateral unnest(x.depends_on) w (id)
         join task t on t.workspace_id = p_workspace_id and t.task_id = w.id
-       where x.on_dependency_failure = 'cancel' and t.status in ('failed', 'canceled') loop
-      v_tree := _cancel_tree(p_workspace_id, v_root, v_now, v_cause, 'dependency_failed', null);
-      v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
-      v_events := v_events || v_tree.events || v_settled.events;
-    end loop;
+       where x.on_dependency_failure = 'cancel' and t.status in ('failed', 'canceled'));
+    if cardinality(v_roots) > 0 then
+      v_trees := _cancel_trees(p_workspace_id, v_roots, v_roots, null, null, v_now, array[v_cause],
+                               'dependency_failed', null);
+      v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled');
+      v_events := v_events || v_trees.events || v_settled.events;
+      v_opened := v_opened + v_settled.opened;
+    end if;
 
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201,
       (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n) from unnest(v_tasks) x));
-    perform _log(p_workspace_id, v_now, v_events);
+    perform _check_quota(p_workspace_id, _log(p_workspace_id, v_now, v_events, v_opened));
   end if;
 
   v_kept.ids := coalesce(v_kept.ids, (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n)
@@ -1475,7 +1585,7 @@ declare
   v_satisfied boolean;
   v_path text[];
   v_events new_event[];
-  v_tree record;
+  v_trees record;
   v_settled record;
 begin
   perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
@@ -1524,11 +1634,13 @@ begin
   if v_task.on_dependency_failure = 'cancel' and v_task.status not in ('completed', 'failed', 'canceled')
      and exists (select from task t where t.workspace_id = p_workspace_id and t.task_id = p_depends_on
                     and t.status in ('failed', 'canceled')) then
-    v_tree := _cancel_tree(p_workspace_id, p_task_id, v_now, v_cause, 'dependency_failed', null);
-    v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
-    v_events := v_events || v_tree.events || v_settled.events;
+    v_trees := _cancel_trees(p_workspace_id, array[p_task_id], array[p_task_id], null, _cascade_limit(), v_now,
+                             array[v_cause], 'dependency_failed', null);
+    v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled',
+                         _cascade_limit() - cardinality(v_trees.tasks));
+    v_events := v_events || v_trees.events || v_settled.events;
   end if;
-  perform _log(p_workspace_id, v_now, v_events);
+  perform _log(p_workspace_id, v_now, v_events, v_settled.opened);
   select * into body, version from _detail_answer(p_workspace_id, p_task_id);
 end $$;
 
@@ -1559,7 +1671,8 @@ begin
   offers := v_settled.offers;
   perform _log(p_workspace_id, v_now, _event(v_cause, 'task.dependency_removed', p_task_id, null,
     jsonb_build_object('depends_on_task_id', p_depends_on, 'kind', 'blocks', 'satisfied', v_satisfied,
-      'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call')) || v_settled.events);
+      'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call')) || v_settled.events,
+    v_settled.opened);
   select * into body, version from _detail_answer(p_workspace_id, p_task_id);
 end $$;
 
@@ -1631,7 +1744,7 @@ begin
     perform _log(p_workspace_id, v_now, _event(v_cause, 'task.updated', p_task_id, null, jsonb_build_object(
       'changed_fields', (select jsonb_agg(k order by k) from jsonb_object_keys(v_changes) k),
       'changes', v_changes - array['description', 'payload'], 'version', v_task.version))
-      || v_settled.events);
+      || v_settled.events, v_settled.opened);
   end if;
   select * into body, version from _task_answer(p_workspace_id, p_task_id);
 end $$;
@@ -1651,9 +1764,9 @@ begin
      where t.workspace_id = p_ws and t.task_id = p_task.task_id;
   end if;
   if p_changes ? 'owner' then
-    update run r set lane_id = _lane(p_ws, _demands(p_task.owner_kind, p_task.owner_ref, r.network_channel,
-        (select x.profile from execution_profile x
-          where x.workspace_id = p_ws and x.task_id = p_task.task_id)))
+    update run r set lane_id = (select l.lane_id from _lanes(p_ws, array[_demands(p_task.owner_kind,
+        p_task.owner_ref, r.network_channel, (select x.profile from execution_profile x
+          where x.workspace_id = p_ws and x.task_id = p_task.task_id))], false) l)
      where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
   end if;
   if p_changes ? 'available_at' then
@@ -1724,7 +1837,8 @@ begin
   offers := v_settled.offers;
   perform _log(p_workspace_id, v_now, _event(v_cause, 'task.deleted', p_task_id, null, jsonb_build_object(
     'title', v_task.title, 'identifier', v_task.identifier, 'task_status', v_task.status))
-    || coalesce(v_events, '{}') || v_settled.events);
+    || coalesce(v_events, '{}') || v_settled.events,
+    v_settled.opened - (not _has_ended(v_task.status))::int);
 end $$;
 
 -- Refuses a further run where one may not be queued.
@@ -1776,11 +1890,11 @@ begin
     end if;
     v_events := _add_runs(p_workspace_id, v_now, array[row(p_task_id, null,
       coalesce(p_channel, v_task.network_channel), p_metadata, p_key, v_task.available_at, p_reason, false,
-      v_run_id, v_cause)::new_run]);
+      v_run_id, v_cause)::new_run], true);
     v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.run_enqueued');
     offers := v_settled.offers;
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_run_id));
-    perform _log(p_workspace_id, v_now, v_events || v_settled.events);
+    perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
   select w.body::text, w.version into task_body, version from task_wire w
    where w.workspace_id = p_workspace_id and w.task_id = p_task_id;
@@ -1800,7 +1914,7 @@ declare
   v_now timestamptz;
   v_cause cause := _cause(p_cause);
   v_task task;
-  v_tree record;
+  v_trees record;
   v_settled record;
 begin
   v_task := _lock_task(p_workspace_id, p_task_id);
@@ -1810,12 +1924,46 @@ begin
   if v_task.status in ('completed', 'failed') then
     perform _refuse('task_already_terminal', jsonb_build_object('status', v_task.status));
   elsif not v_task.canceled then
-    v_tree := _cancel_tree(p_workspace_id, p_task_id, v_now, v_cause, p_reason, p_metadata);
-    v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
+    v_trees := _cancel_trees(p_workspace_id, array[p_task_id], array[p_task_id], null, null, v_now,
+                             array[v_cause], p_reason, p_metadata);
+    v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled');
     offers := v_settled.offers;
-    perform _log(p_workspace_id, v_now, v_tree.events || v_settled.events);
+    perform _log(p_workspace_id, v_now, v_trees.events || v_settled.events, v_settled.opened);
   end if;
   select * into body, version from _task_answer(p_workspace_id, p_task_id);
+end $$;
+
+-- Goes on with what a transaction left in cascade_task; how many tasks it canceled.
+create function continue_cascade(p_workspace_id text, out canceled int, out offers int) language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := row('daemon', 'cascade', 'daemon', 'daemon.cascade', null, null, null)::cause;
+  v_tasks text[];
+  v_roots text[];
+  v_trees record;
+  v_settled record;
+begin
+  canceled := 0;
+  offers := 0;
+  with taken as (
+    delete from cascade_task c where c.ctid = any (array(select k.ctid from cascade_task k
+      where k.workspace_id = p_workspace_id order by k.step limit _cascade_limit() for update skip locked))
+    returning c.task_id, c.root_task_id
+  )
+  select array_agg(x.task_id order by x.task_id), array_agg(x.root_task_id order by x.task_id)
+    into v_tasks, v_roots from (select distinct on (t.task_id) t.* from taken t order by t.task_id) x;
+  perform 1 from task t where t.workspace_id = p_workspace_id and t.task_id = any (v_tasks)
+    order by t.task_id for no key update;
+  v_now := lease_now();
+  v_trees := _cancel_trees(p_workspace_id, v_tasks, v_roots, null, _cascade_limit(), v_now, array[v_cause],
+                           'dependency_failed', null);
+  if cardinality(v_trees.tasks) > 0 then
+    v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled',
+                         _cascade_limit() - cardinality(v_trees.tasks));
+    canceled := -v_settled.opened;
+    offers := v_settled.offers;
+    perform _log(p_workspace_id, v_now, v_trees.events || v_settled.events, v_settled.opened);
+  end if;
 end $$;
 
 -- Locks a run behind its task (whose id never changes) and returns it; an unknown one is refused.
@@ -1859,7 +2007,7 @@ begin
   offers := v_settled.offers;
   perform _log(p_workspace_id, v_now, _event(v_cause, 'task.run_canceled', v_run.task_id, p_run_id,
     jsonb_build_object('previous_status', v_run.status, 'reason', p_reason, 'metadata', p_metadata,
-      'session_id', v_session, 'propagated_from_task_id', null)) || v_settled.events);
+      'session_id', v_session, 'propagated_from_task_id', null)) || v_settled.events, v_settled.opened);
   select json_build_object('run', w.body)::text into body from run_wire w
    where w.workspace_id = p_workspace_id and w.run_id = p_run_id;
 end $$;
@@ -1899,7 +2047,7 @@ begin
       v_run.network_channel, coalesce(p_metadata, (select b.metadata from run_body b
         where b.workspace_id = p_workspace_id and b.run_id = p_run_id)), p_key,
       greatest(v_now + make_interval(secs => p_delay_seconds), v_task.available_at), null, false,
-      v_next, v_cause)::new_run]);
+      v_next, v_cause)::new_run], true);
     v_events := array[_event(v_cause, case when p_recover then 'task.run_recovered_from_attention'
         else 'task.run_operator_retry' end, v_run.task_id, v_next, jsonb_build_object('manual', true,
       'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref, 'source_run_id', p_run_id,
@@ -1907,7 +2055,7 @@ begin
     v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], v_events[1].event_type);
     offers := v_settled.offers;
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_next));
-    perform _log(p_workspace_id, v_now, v_events || v_settled.events);
+    perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
   select json_build_object('previous_run', p.body, 'run', w.body)::text into body
     from run_wire w, run_wire p
@@ -2129,20 +2277,27 @@ declare
 begin
   claimed := '{}';
   loop
-    -- The heads of each lane and priority, merged: each branch is one ordered index read. Then each head's offer
-    -- and its task, both without waiting. Who changes an offer holds its task: with both in hand it is true.
+    -- The heads of each lane and priority, merged: only the branches with the earliest first offers can hold them,
+    -- and each branch is one ordered index read, so what lies behind the heads costs nothing. Then each head's
+    -- offer and its task, both without waiting. Who changes an offer holds its task: with both in hand it is true.
     select array_agg(row(null, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
                      order by x.rank_at, x.run_id)
       into v_more from (
       select h.rank_at, h.run_id, o.task_id, o.ctid as offer_place, t.ctid as task_place
         from (select o.rank_at, o.run_id
-                from unnest(p_team.lanes) l (lane_id)
-                cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
+                from (select l.lane_id, p.priority
+                        from unnest(p_team.lanes) l (lane_id)
+                        cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
+                        cross join lateral (
+                          select o.rank_at, o.run_id from offer o
+                           where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
+                           order by o.rank_at, o.run_id limit 1) o
+                       where p.priority >= p_team.priority_min and p_team.run_ref is null
+                       order by o.rank_at, o.run_id limit v_depth) b
                 cross join lateral (
                   select o.rank_at, o.run_id from offer o
-                   where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
+                   where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
                    order by o.rank_at, o.run_id limit v_depth) o
-               where p.priority >= p_team.priority_min and p_team.run_ref is null
               union all
               select o.rank_at, o.run_id from offer o
                where o.workspace_id = p_ws and o.run_id = p_team.run_ref
@@ -2556,6 +2711,7 @@ declare
   v_tasks text[];
   v_more new_event[];
   v_offers int := 0;
+  v_opened int;
 begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
@@ -2597,10 +2753,10 @@ begin
       join freed f using (run_id)
       cross join lateral (select u.body from run_usage_wire u
         where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
-    select x.events, x.offers into v_more, v_offers
+    select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_completed') x;
-    perform _log(p_workspace_id, v_now, v_events || v_more);
+    perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
   end if;
   return query select * from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers);
 end $$;
@@ -2653,7 +2809,7 @@ begin
     join run_usage_wire u on u.workspace_id = p_ws and u.run_id = e.run_id
     left join unnest(v_next) n on n.previous_run_id = e.run_id;
   if v_next is not null then
-    v_enqueued := _add_runs(p_ws, p_now, v_next);
+    v_enqueued := _add_runs(p_ws, p_now, v_next, false);
     events := events || v_enqueued;
   end if;
 end $$;
@@ -2667,6 +2823,7 @@ declare
   v_failed record;
   v_more new_event[];
   v_offers int := 0;
+  v_opened int;
 begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
@@ -2678,10 +2835,10 @@ begin
     v_failed := _fail(p_workspace_id, v_now, array(
       select row(c.run_id, c.error, c.failure_kind, c.retryable, c.retry_after_seconds, c.metadata, 'fail',
                  c.cause)::failure from unnest(v_passed) c));
-    select x.events, x.offers into v_more, v_offers
+    select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_failed.tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_failed') x;
-    perform _log(p_workspace_id, v_now, v_failed.events || v_more);
+    perform _log(p_workspace_id, v_now, v_failed.events || v_more, v_opened);
   end if;
   return query
     select v.n, v.code, v.evidence, v.replayed, case when v.body is not null then _merge(v.body::json,
@@ -2706,6 +2863,7 @@ declare
   v_tasks text[];
   v_more new_event[];
   v_offers int := 0;
+  v_opened int;
 begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
@@ -2743,10 +2901,10 @@ begin
              'session_id', f.session_id, 'available_at', _utc(e.available_at))) order by e.run_id),
            array_agg(e.task_id order by e.run_id)
       into v_events, v_tasks from released e join freed f using (run_id);
-    select x.events, x.offers into v_more, v_offers
+    select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_released') x;
-    perform _log(p_workspace_id, v_now, v_events || v_more);
+    perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
   end if;
   return query select * from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers);
 end $$;
@@ -2805,6 +2963,7 @@ declare
   v_events new_event[] := '{}';
   v_stopped new_event[];
   v_more new_event[];
+  v_opened int;
 begin
   select array_agg(x.task_id) into v_tasks from (
     select t.task_id from task t
@@ -2842,9 +3001,9 @@ begin
     select count(*) into quarantined from unnest(v_events) e
      where e.event_type = 'task.run_needs_attention';
   end if;
-  select x.events, x.offers into v_more, offers
+  select x.events, x.offers, x.opened into v_more, offers, v_opened
     from _settle(p_workspace_id, v_tasks, v_now, array[v_cause], 'task.run_lease_expired') x;
-  perform _log(p_workspace_id, v_now, v_events || v_more);
+  perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
 end $$;
 
 -- Takes lapsed leases from their runs: queued again after a back-off, or needs_attention.
@@ -2963,7 +3122,7 @@ begin
   else
     insert into workspace (workspace_id, name, display_name, settings)
     select p_workspace ->> 'id', p_workspace ->> 'name', p_workspace ->> 'display_name',
-           _own_settings(coalesce(p_workspace -> 'settings', '{}'))
+           _own_settings(coalesce(nullif(p_workspace -> 'settings', 'null'), '{}'))
     on conflict (name) do nothing returning * into v_made;
     if v_made.workspace_id is null then
       perform _refuse('workspace_exists', jsonb_build_object('name', p_workspace -> 'name'));
