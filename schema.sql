@@ -2441,23 +2441,24 @@ create function _lease_out(
 returns setof call_answer language plpgsql as $$
 declare
   v_now timestamptz := lease_now();
+  v_newest record;
 begin
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
+  select e.sequence, e.open_tasks into v_newest from event e
+   where e.workspace_id = p_ws order by e.sequence desc limit 1;
   return query
   with gone as (
     delete from offer o where o.ctid = any (array(select x.offer_place from unnest(p_claimed) x))
   ), fenced as (
     update task t set fence = t.fence + 1, status = 'in_progress', current_run_id = x.run_id, updated_at = v_now
       from unnest(p_claimed) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
-      cross join lateral (select coalesce((select e.sequence from event e where e.workspace_id = p_ws
-                                            order by e.sequence desc limit 1), 0) + x.place as sequence) s
      where t.ctid = x.task_place
     returning x.n, x.run_id, t.task_id, t.root_task_id, t.fence, t.deadline_seconds, t.max_attempts, t.priority,
-              coalesce(t.identifier, t.title) as title, s.sequence, _task_reference_json(t, s.sequence) as task
+              coalesce(t.identifier, t.title) as title, v_newest.sequence + x.place as sequence,
+              _task_reference_json(t, v_newest.sequence + x.place) as task
   ), called as (
     -- Each with its call, and what that asks for.
-    select f.*, c.session_id, c.agent_name, c.cause, k.token, sha256(convert_to(k.token, 'UTF8')) as token_hash,
-           row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
+    select f.*, c.cause, k.token, row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
                (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
                v_now, s.seconds, s.until, v_now, s.deadline, s.until, null, null, null, null, null, null, null,
                null, null)::lease as lease
@@ -2489,7 +2490,7 @@ begin
               _lease_json(r, c.lease) as lease_told, _channel_json(c.title, r, b.metadata, v_now) as channel
   ), logged as (
     insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
-                       origin_kind, origin_ref, payload, at)
+                       origin_kind, origin_ref, payload, at, open_tasks)
     select p_ws, c.sequence, c.task_id, c.root_task_id, c.run_id, 'task.run_claimed', (c.cause).actor_kind,
            (c.cause).actor_ref, (c.cause).origin_kind, (c.cause).origin_ref, jsonb_build_object(
              'claimed_by', _actor((c.cause).actor_kind, (c.cause).actor_ref), 'agent_name', (c.lease).agent_name,
@@ -2497,7 +2498,7 @@ begin
              'claim_token_hash', 'sha256:' || encode((c.lease).token_hash, 'hex'),
              'lease_until', _utc((c.lease).lease_until), 'deadline_at', _utc((c.lease).deadline_at),
              'task_status', 'in_progress', 'status', 'claimed', 'attempt', c.attempt,
-             'fence', (c.lease).fence), v_now
+             'fence', (c.lease).fence), v_now, v_newest.open_tasks
       from claimed c
   ), active as (
     insert into task_activity (workspace_id, task_id, sequence, at)
