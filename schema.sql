@@ -634,21 +634,20 @@ create function _is_held(p_lease lease) returns boolean language sql stable as $
 $$;
 
 -- On which the holder of the run and others talk about it; computed, not stored.
-create function _channel_json(p_title text, p_run run, p_metadata json, p_active_at timestamptz) returns json
-language sql stable as $$
+create function _channel_json(
+  p_ws text, p_task_id text, p_run_id text, p_channel text, p_title text, p_metadata json, p_active_at timestamptz)
+returns json language sql stable as $$
   select json_build_object(
-    'id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
-    'channel', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
+    'id', coalesce(p_channel, 'coord-' || p_run_id), 'channel', coalesce(p_channel, 'coord-' || p_run_id),
     'display_name', left(p_title, 80), 'purpose', 'task_run_coordination',
-    'workspace_id', p_run.workspace_id, 'task_id', p_run.task_id, 'run_id', p_run.run_id,
+    'workspace_id', p_ws, 'task_id', p_task_id, 'run_id', p_run_id,
     'workflow_id', case when json_typeof(p_metadata -> 'workflow_id') = 'string'
                         then p_metadata ->> 'workflow_id' end,
     'allowed_message_kinds', '["status","request","reply","blocker","handoff","result","review_request"]'::json,
     'last_activity_at', _utc(p_active_at))
 $$;
 
--- All but its coordination_channel.
-create function _lease_json(p_run run, p_lease lease) returns json language sql stable as $$
+create function _lease_json(p_run run, p_lease lease, p_channel json) returns json language sql stable as $$
   select json_build_object(
     'task_id', p_run.task_id, 'run_id', p_run.run_id, 'status', p_run.status,
     'session_id', case when _is_held(p_lease) then p_lease.session_id end,
@@ -658,7 +657,8 @@ create function _lease_json(p_run run, p_lease lease) returns json language sql 
     'lease_until', case when _is_live(p_lease) then _utc(p_lease.lease_until) end,
     'heartbeat_at', case when _is_live(p_lease) then _utc(p_lease.heartbeat_at) end,
     'lease_seconds', p_lease.lease_seconds, 'deadline_at', _utc(p_lease.deadline_at),
-    'coordination_channel_id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id))
+    'coordination_channel_id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
+    'coordination_channel', p_channel)
 $$;
 
 create function _run_json(
@@ -700,7 +700,7 @@ $$;
 create view run_wire as
 select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queued_at, r.fence, l.token_hash,
        l.claimed_at, case when _is_live(l::lease) then _utc(l.lease_until) end as lease_until,
-       _merge(_lease_json(r, l::lease), json_build_object('coordination_channel', c.body)) as lease, c.body as coordination_channel, u.body as usage,
+       _lease_json(r, l::lease, c.body) as lease, c.body as coordination_channel, u.body as usage,
        _task_reference_json(t::task, a.sequence) as task,
        _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body) as body
   from run r
@@ -714,8 +714,8 @@ select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queue
   left join lateral (select k.sequence from task_activity k
     where k.workspace_id = r.workspace_id and k.task_id = r.task_id offset 0) a on true
   join run_usage_wire u on u.workspace_id = r.workspace_id and u.run_id = r.run_id
-  cross join lateral (select _channel_json(coalesce(t.identifier, t.title), r, b.metadata, (
-      select e.at from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
+  cross join lateral (select _channel_json(
+      r.workspace_id, r.task_id, r.run_id, r.network_channel, coalesce(t.identifier, t.title), b.metadata, (select e.at from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
          and e.run_id = r.run_id order by e.sequence desc limit 1)) as body offset 0) c;
 
 -- The fields of a run that its summary has.
@@ -2419,7 +2419,7 @@ begin
     v_wanted := (select sum(c.max_runs) from unnest(v_calls) c where c.team = v_team.team);
     continue when v_wanted is null;          -- all its callers were answered above
     v_taken := _take_offers(p_workspace_id, v_team, v_wanted);
-    continue when v_taken = '{}';
+    continue when cardinality(v_taken) = 0;
     v_claimed := v_claimed || array(
       select row(c.n, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
         from unnest(v_taken) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
@@ -2428,7 +2428,7 @@ begin
           on x.place > c.upto - c.max_runs and x.place <= c.upto
        order by x.place);
   end loop;
-  if v_claimed <> '{}' then
+  if cardinality(v_claimed) > 0 then
     return query select * from _lease_out(p_workspace_id, v_calls, v_claimed, p_outer, p_inner);
   end if;
 end $$;
@@ -2477,17 +2477,19 @@ begin
     -- Nobody else changes a queued run: its task is ours.
     update run r set status = 'claimed', fence = c.fence, claim_count = r.claim_count + 1
       from called c
-      cross join lateral (select k.ctid from run k
+      cross join lateral (select k.ctid, k.network_channel from run k
         where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) k
       left join lateral (select k.* from run_body k
         where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) b on true
+      cross join lateral (select _channel_json(p_ws, c.task_id, c.run_id, k.network_channel, c.title, b.metadata,
+                                               v_now) as body offset 0) h
       left join lateral (select u.body from run_usage_wire u
         where u.workspace_id = p_ws and u.run_id = c.run_id offset 0) u on true
      where r.ctid = k.ctid
     returning c.n, c.task_id, c.root_task_id, c.run_id, c.sequence, c.task, c.token, c.cause, c.lease,
               r.attempt, r.previous_run_id,
               _run_json(r, c.max_attempts, c.priority, c.lease, b::run_body, u.body) as run,
-              _lease_json(r, c.lease) as lease_told, _channel_json(c.title, r, b.metadata, v_now) as channel
+              _lease_json(r, c.lease, h.body) as lease_told, h.body as channel
   ), logged as (
     insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
                        origin_kind, origin_ref, payload, at, open_tasks)
@@ -2505,9 +2507,8 @@ begin
     select p_ws, c.task_id, c.sequence, v_now from claimed c
     on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at
   )
-  select c.n, null::text, null::jsonb, false, _claim_json(c.task, c.run,
-           _merge(c.lease_told, json_build_object('coordination_channel', c.channel)), c.channel, i::task_body,
-            (select p.error from run_body p
+  select c.n, null::text, null::jsonb, false, _claim_json(c.task, c.run, c.lease_told, c.channel, i::task_body,
+           (select p.error from run_body p
              where p.workspace_id = p_ws and p.run_id = c.previous_run_id),
            (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), c.token), 0
     from claimed c
@@ -2713,6 +2714,7 @@ declare
   v_more new_event[];
   v_offers int := 0;
   v_opened int;
+  v_answers call_answer[];
 begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
@@ -2721,22 +2723,30 @@ begin
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
     perform _report(p_workspace_id, v_passed);
-    insert into run_body (workspace_id, run_id, result)
-    select p_workspace_id, c.run_id, c.result from unnest(v_passed) c where c.result is not null
-    on conflict (workspace_id, run_id) do update set result = excluded.result;
-    with ended as (
-      update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now)
-        from unnest(v_passed) c
-        cross join lateral (select k.ctid from run k
-          where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) k
-       where r.ctid = k.ctid
-      returning r.run_id, r.task_id, r.fence, c.result, c.cause
+    with stored as (
+      insert into run_body (workspace_id, run_id, result)
+      select p_workspace_id, c.run_id, c.result from unnest(v_passed) c where c.result is not null
+      on conflict (workspace_id, run_id) do update set result = excluded.result
     ), freed as (
       update lease l set ended_at = v_now, ended_how = 'complete'
         from unnest(v_passed) c
         cross join lateral _live_lease(p_workspace_id, c.run_id) k
        where l.ctid = k.place
-      returning l.run_id, l.token_hash
+      returning l.*
+    ), ended as (
+      update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now)
+        from unnest(v_passed) c
+        cross join lateral (select k.ctid, k.task_id, k.network_channel from run k
+          where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) k
+        cross join lateral (select f.* from freed f where f.run_id = c.run_id offset 0) f
+        cross join lateral (select coalesce(t.identifier, t.title) as title from task t
+          where t.workspace_id = p_workspace_id and t.task_id = k.task_id offset 0) t
+        left join lateral (select b.metadata from run_body b
+          where b.workspace_id = p_workspace_id and b.run_id = c.run_id offset 0) b on true
+        cross join lateral (select _channel_json(p_workspace_id, k.task_id, c.run_id, k.network_channel, t.title,
+                                                 b.metadata, v_now) as body offset 0) h
+       where r.ctid = k.ctid
+      returning c.n, r.run_id, r.task_id, c.result, c.cause, f.token_hash, _lease_json(r, f::lease, h.body) as lease
     ), forgotten as (
       update task_body b set checkpoint = null
         from ended e
@@ -2746,20 +2756,24 @@ begin
     )
     select array_agg(_event(e.cause, 'task.run_completed', e.task_id, e.run_id, jsonb_build_object(
              'result', e.result, 'usage', u.body,
-             'claim_token_hash', 'sha256:' || encode(f.token_hash, 'hex'), 'review_id', null))
+             'claim_token_hash', 'sha256:' || encode(e.token_hash, 'hex'), 'review_id', null))
              order by e.run_id),
-           array_agg(e.task_id order by e.run_id)
-      into v_events, v_tasks
+           array_agg(e.task_id order by e.run_id),
+           array_agg(row(e.n, null, null, false, json_build_object('lease', e.lease)::text, 0)::call_answer)
+      into v_events, v_tasks, v_answers
       from ended e
-      join freed f using (run_id)
       cross join lateral (select u.body from run_usage_wire u
         where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
     select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_completed') x;
     perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
+    return query select a.n, a.code, a.evidence, a.replayed, a.body, v_offers from unnest(v_answers) a;
   end if;
-  return query select * from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers);
+  if cardinality(v_passed) < cardinality(v_calls) then
+    return query select * from _ended_answers(p_workspace_id, v_calls,
+      array(select v from unnest(v_verdicts) v where v.code is not null), v_offers);
+  end if;
 end $$;
 
 -- A run about to fail: told by its holder, or by the sweep at its deadline (`how`).
