@@ -208,7 +208,7 @@ create table dependency (
   primary key (workspace_id, task_id, depends_on_task_id),
   foreign key (workspace_id, task_id) references task on delete cascade,
   foreign key (workspace_id, depends_on_task_id) references task);
-create index dependency_reverse on dependency (workspace_id, depends_on_task_id, task_id);
+create index dependency_reverse on dependency (depends_on_task_id, task_id, workspace_id);
 
 create table run (
   workspace_id word,
@@ -233,15 +233,17 @@ create table run (
   first_queued_at timestamptz not null,
   queued_at timestamptz not null,
   available_at timestamptz not null,
-  due_at timestamptz,                        -- = available_at while only time keeps it from an offer
+  due_at timestamptz,                        -- of a queued run without offer: = available_at if only time keeps
+                                             -- it from one, else infinity
   started_at timestamptz,
   ended_at timestamptz,
   primary key (workspace_id, run_id),
   foreign key (workspace_id, task_id) references task on delete cascade
 ) with (fillfactor = 80);
-create unique index run_attempt on run (workspace_id, task_id, attempt);
+create unique index run_attempt on run (task_id, attempt, workspace_id);
 create index run_due on run (due_at, workspace_id) where due_at is not null;
 create index run_due_here on run (workspace_id, due_at) where due_at is not null;
+create index run_without_offer on run (workspace_id, lane_id) where due_at is not null;
 
 -- The wide values of a run; a row from the first of them on. No foreign key, as with lease: whoever writes here
 -- holds the run.
@@ -291,19 +293,22 @@ create table lease (
   primary key (workspace_id, run_id, fence)
 ) with (fillfactor = 80);
 create index lease_check on lease (check_at, workspace_id) where ended_at is null;
-create index lease_session on lease (workspace_id, session_id, claimed_at) where ended_at is null;
-create index lease_claim_key on lease (workspace_id, session_id, claim_key) where claim_key is not null;
+create index lease_session on lease (session_id, workspace_id, claimed_at) where ended_at is null;
+create index lease_claim_key on lease (claim_key, session_id, workspace_id) where claim_key is not null;
 
 -- One distinct set of demands on a claimer. Ids rise in commit order within a workspace (lane lock), so a
--- cached list is whole as long as the highest id is the same.
+-- cached list is whole as long as no id is higher. A lane that nothing uses is first retired: nobody takes it up
+-- any more, and who asks for its demands makes another. It goes two hours later, if it is still not in use; until
+-- then claims read it, for the sake of a transition that took it up just before.
 create table lane (
   workspace_id word,
   lane_id bigint generated always as identity,
   demands jsonb not null,
   digest uuid not null generated always as (md5(demands::text)::uuid) stored,
   created_at timestamptz not null default lease_now(),
-  primary key (workspace_id, lane_id),
-  unique (workspace_id, digest));
+  retired_at timestamptz,
+  primary key (workspace_id, lane_id));
+create unique index lane_digest on lane (workspace_id, digest) where retired_at is null;
 
 -- The queue: the runs that may be claimed now. rank_at = available_at less the head start of the priority.
 create table offer (
@@ -314,7 +319,7 @@ create table offer (
   run_id word,
   task_id word not null,
   available_at timestamptz not null,         -- of the run when the offer was made
-  primary key (workspace_id, lane_id, priority, rank_at, run_id),
+  primary key (lane_id, priority, rank_at, run_id, workspace_id),
   unique (workspace_id, run_id));
 
 -- The log. No foreign key: events outlive their tasks.
@@ -331,8 +336,9 @@ create table event (
   origin_ref text not null,
   payload jsonb not null,
   at timestamptz not null,
+  open_tasks int not null,                   -- tasks of the workspace that had not ended after this transition
   primary key (workspace_id, sequence));
-create index event_task on event (workspace_id, task_id, sequence) where task_id is not null;
+create index event_task on event (task_id, sequence, workspace_id) where task_id is not null;
 create index event_root on event (workspace_id, root_task_id, sequence) where root_task_id <> task_id;
 
 -- The newest event of each task, for lists in order of activity; written under the log lock.
@@ -343,6 +349,15 @@ create table task_activity (
   at timestamptz not null,
   primary key (workspace_id, task_id)) with (fillfactor = 80);
 create index task_activity_order on task_activity (workspace_id, at, task_id);
+
+-- Tasks that a failed dependency cancels (on_dependency_failure), beyond what one transaction does; the loop
+-- `cascade` goes on with them. root_task_id: at which task that cancel began, here or above.
+create table cascade_task (
+  workspace_id word,
+  step bigint generated always as identity,
+  task_id word not null,
+  root_task_id word not null,
+  primary key (workspace_id, step));
 
 -- When each background service last finished a pass.
 create table beat (name word primary key, at timestamptz not null);
@@ -409,8 +424,13 @@ end $$;
 -- ══ 5. The log ══════════════════════════════════════════════════════════════════════════════════════════════
 
 -- Numbers and writes the events of one transition. Takes the workspace's log lock, the last lock of all, and
--- reads the highest sequence in the next statement: so sequence order is commit order, without gaps.
-create function _log(p_ws text, p_now timestamptz, p_events new_event[]) returns void language plpgsql as $$
+-- reads the highest sequence in the next statement: so sequence order is commit order, without gaps. The newest
+-- event also carries how many tasks are open, p_opened more than before, and that is answered: a count that is
+-- exact under this lock and needs neither a row that all transitions update nor a look at the tasks.
+create function _log(p_ws text, p_now timestamptz, p_events new_event[], p_opened int default 0) returns int
+language plpgsql as $$
+declare
+  v_open int;
 begin
   perform _plan_for(cardinality(p_events));
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
@@ -418,7 +438,7 @@ begin
   -- task_status, status, attempt and fence are those after the whole transition.
   with logged as (
     insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
-                       origin_kind, origin_ref, payload, at)
+                       origin_kind, origin_ref, payload, at, open_tasks)
     select p_ws, coalesce(x.sequence, 0) + e.n, e.task_id, coalesce(t.root_task_id, d.root_task_id), e.run_id,
            e.event_type, (e.cause).actor_kind, (e.cause).actor_ref, (e.cause).origin_kind,
            (e.cause).origin_ref,
@@ -426,20 +446,24 @@ begin
                   'status', r.status, 'attempt', r.attempt, 'fence', r.fence)
                 when t.task_id is not null then e.payload || jsonb_build_object('task_status', t.status)
                 else e.payload end,
-           p_now
-      from (select (select l.sequence from event l
-             where l.workspace_id = p_ws order by l.sequence desc limit 1) as sequence) x
+           p_now, coalesce(x.open_tasks, 0) + p_opened
+      from (select) one
+      left join lateral (select l.sequence, l.open_tasks from event l
+        where l.workspace_id = p_ws order by l.sequence desc limit 1) x on true
       cross join unnest(p_events) with ordinality e (task_id, run_id, event_type, payload, cause, n)
       left join lateral (select k.task_id, k.root_task_id, k.status from task k
         where k.workspace_id = p_ws and k.task_id = e.task_id offset 0) t on true
       left join lateral (select k.run_id, k.status, k.attempt, k.fence from run k
         where k.workspace_id = p_ws and k.run_id = e.run_id offset 0) r on true
       left join deleted_task d on t.task_id is null and d.workspace_id = p_ws and d.task_id = e.task_id
-    returning task_id, sequence
+    returning task_id, sequence, open_tasks
+  ), active as (
+    insert into task_activity (workspace_id, task_id, sequence, at)
+    select p_ws, g.task_id, max(g.sequence), p_now from logged g where g.task_id is not null group by g.task_id
+    on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at
   )
-  insert into task_activity (workspace_id, task_id, sequence, at)
-  select p_ws, g.task_id, max(g.sequence), p_now from logged g where g.task_id is not null group by g.task_id
-  on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at;
+  select g.open_tasks into v_open from logged g limit 1;
+  return v_open;
 end $$;
 
 -- Events that belong to a transition written outside this file (keys, workspaces).
@@ -468,21 +492,48 @@ language sql stable as $$
          || coalesce(p_profile -> 'participants' -> 'required_capabilities', '[]')) c)))
 $$;
 
--- The lane of each set of demands; a missing one is made under the lane lock, so that ids rise in commit order.
-create function _lane(p_ws text, p_demands jsonb) returns bigint language plpgsql as $$
+-- Refuses to queue runs in these lanes (the lane lock is held) if more than 1,000 would then have queued runs.
+-- Every queued run has an offer or a due_at.
+create function _check_lanes(p_ws text, p_demands jsonb[]) returns void language plpgsql as $$
 declare
-  v_lane bigint;
+  v_count int;
+  v_more boolean;
 begin
-  select lane_id into v_lane from lane where workspace_id = p_ws and digest = md5(p_demands::text)::uuid;
-  if v_lane is null then
-    perform 1 from workspace_lock where workspace_id = p_ws and name = 'lane' for no key update;
-    insert into lane (workspace_id, demands) values (p_ws, p_demands)
-      on conflict (workspace_id, digest) do nothing returning lane_id into v_lane;
-    if v_lane is null then
-      select lane_id into v_lane from lane where workspace_id = p_ws and digest = md5(p_demands::text)::uuid;
-    end if;
+  select count(*), bool_or(u.digest is null) into v_count, v_more
+    from (select distinct l.digest from lane l
+           where l.workspace_id = p_ws and (
+             exists (select from offer o where o.workspace_id = p_ws and o.lane_id = l.lane_id)
+             or exists (select from run r
+                 where r.workspace_id = p_ws and r.lane_id = l.lane_id and r.due_at is not null))) u
+    full join (select md5(d::text)::uuid as digest from unnest(p_demands) d) asked using (digest);
+  if v_more and v_count > 1000 then
+    perform _refuse('lane_limit', jsonb_build_object('limit', 1000, 'count', v_count));
   end if;
-  return v_lane;
+end $$;
+
+-- The lanes of distinct demands. Missing ones are made under the lane lock, so that ids rise in commit order;
+-- p_asked: for runs that the call itself queues, which the limit of lanes holds for. It is counted under that
+-- lock too, and only where there are so many lanes that it could be passed.
+create function _lanes(p_ws text, p_demands jsonb[], p_asked boolean)
+returns table (demands jsonb, lane_id bigint) language plpgsql as $$
+declare
+  v_lanes bigint[] := array(select l.lane_id from unnest(p_demands) with ordinality d (demands, n)
+    left join lane l on l.workspace_id = p_ws and l.digest = md5(d.demands::text)::uuid and l.retired_at is null
+    order by d.n);
+begin
+  if array_position(v_lanes, null) is not null
+     or (p_asked and exists (select from lane l where l.workspace_id = p_ws order by l.lane_id offset 999)) then
+    perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'lane' for no key update;
+    if p_asked and cardinality(p_demands) + (select count(*) from lane l where l.workspace_id = p_ws) > 1000 then
+      perform _check_lanes(p_ws, p_demands);
+    end if;
+    insert into lane (workspace_id, demands) select p_ws, d from unnest(p_demands) d order by d
+      on conflict (workspace_id, digest) where retired_at is null do nothing;
+    v_lanes := array(select l.lane_id from unnest(p_demands) with ordinality d (demands, n)
+      join lane l on l.workspace_id = p_ws and l.digest = md5(d.demands::text)::uuid and l.retired_at is null
+      order by d.n);
+  end if;
+  return query select * from unnest(p_demands, v_lanes);
 end $$;
 
 -- ══ 7. Rules ════════════════════════════════════════════════════════════════════════════════════════════════
@@ -496,6 +547,10 @@ $$;
 
 create function _is_open(p_run_status text) returns boolean language sql stable as $$
   select coalesce(p_run_status in ('queued', 'claimed', 'starting', 'running', 'needs_attention'), false)
+$$;
+
+create function _has_ended(p_status text) returns boolean language sql stable as $$
+  select p_status in ('completed', 'failed', 'canceled')
 $$;
 
 create function _is_leased(p_run_status text) returns boolean language sql stable as $$
@@ -555,61 +610,99 @@ select t.workspace_id, t.task_id, (select json_build_object(
         where r.workspace_id = t.workspace_id and r.task_id = t.task_id) as body
   from task t;
 
+create function _task_reference_json(p_task task, p_sequence bigint) returns json language sql stable as $$
+  select json_build_object(
+    'id', p_task.task_id, 'identifier', p_task.identifier, 'title', p_task.title, 'status', p_task.status,
+    'priority', _priority_name(p_task.priority), 'owner', _actor(p_task.owner_kind, p_task.owner_ref),
+    'scope', p_task.scope, 'workspace_id', case when p_task.scope = 'workspace' then p_task.workspace_id end,
+    'latest_event_seq', coalesce(p_sequence, 0), 'paused', false, 'effective_paused', false,
+    'paused_by_task_id', null)
+$$;
+
 create view task_reference_wire as
-select t.workspace_id, t.task_id, (select to_json(w) from (select
-         t.task_id as id, t.identifier, t.title, t.status, _priority_name(t.priority) as priority,
-         _actor(t.owner_kind, t.owner_ref) as owner, t.scope,
-         case when t.scope = 'workspace' then t.workspace_id end as workspace_id,
-         coalesce(a.sequence, 0) as latest_event_seq,
-         false as paused, false as effective_paused, null as paused_by_task_id) w) as body
+select t.workspace_id, t.task_id, _task_reference_json(t, a.sequence) as body
   from task t left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id;
 
--- A run with its task and its current or last lease, as the objects that show them. What belongs to a lease is
--- shown while it lives and after it ended the run; a run that was queued again has neither holder nor session.
+-- What belongs to a lease is shown while it lives and after it ended the run; a run that was queued again has
+-- neither holder nor session.
+create function _is_live(p_lease lease) returns boolean language sql stable as $$
+  select p_lease.fence is not null and p_lease.ended_at is null
+$$;
+
+create function _is_held(p_lease lease) returns boolean language sql stable as $$
+  select _is_live(p_lease) or coalesce(p_lease.ended_how in ('complete', 'fail', 'deadline', 'cancel'), false)
+$$;
+
+-- On which the holder of the run and others talk about it; computed, not stored.
+create function _channel_json(
+  p_ws text, p_task_id text, p_run_id text, p_channel text, p_title text, p_metadata json, p_active_at timestamptz)
+returns json language sql stable as $$
+  select json_build_object(
+    'id', coalesce(p_channel, 'coord-' || p_run_id), 'channel', coalesce(p_channel, 'coord-' || p_run_id),
+    'display_name', left(p_title, 80), 'purpose', 'task_run_coordination',
+    'workspace_id', p_ws, 'task_id', p_task_id, 'run_id', p_run_id,
+    'workflow_id', case when json_typeof(p_metadata -> 'workflow_id') = 'string'
+                        then p_metadata ->> 'workflow_id' end,
+    'allowed_message_kinds', '["status","request","reply","blocker","handoff","result","review_request"]'::json,
+    'last_activity_at', _utc(p_active_at))
+$$;
+
+create function _lease_json(p_run run, p_lease lease, p_channel json) returns json language sql stable as $$
+  select json_build_object(
+    'task_id', p_run.task_id, 'run_id', p_run.run_id, 'status', p_run.status,
+    'session_id', case when _is_held(p_lease) then p_lease.session_id end,
+    'claimed_by', case when _is_held(p_lease)
+                       then _actor(p_lease.claimed_by_kind, p_lease.claimed_by_ref) end,
+    'claim_token_hash', 'sha256:' || encode(p_lease.token_hash, 'hex'), 'fence', p_lease.fence,
+    'lease_until', case when _is_live(p_lease) then _utc(p_lease.lease_until) end,
+    'heartbeat_at', case when _is_live(p_lease) then _utc(p_lease.heartbeat_at) end,
+    'lease_seconds', p_lease.lease_seconds, 'deadline_at', _utc(p_lease.deadline_at),
+    'coordination_channel_id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
+    'coordination_channel', p_channel)
+$$;
+
+create function _run_json(
+  p_run run, p_max_attempts smallint, p_priority smallint, p_lease lease, p_body run_body, p_usage json)
+returns json language sql stable as $$
+  select json_build_object(
+    'id', p_run.run_id, 'task_id', p_run.task_id, 'status', p_run.status, 'attempt', p_run.attempt,
+    'max_attempts', p_max_attempts, 'priority', _priority_name(p_priority),
+    'previous_run_id', p_run.previous_run_id, 'failure_kind', p_run.failure_kind, 'retryable', p_run.retryable,
+    'claimed_by', case when _is_held(p_lease)
+                       then _actor(p_lease.claimed_by_kind, p_lease.claimed_by_ref) end,
+    'agent_name', p_lease.agent_name,
+    'session_id', case when _is_held(p_lease) then p_lease.session_id end,
+    'origin', _actor(p_run.origin_kind, p_run.origin_ref), 'idempotency_key', p_run.idempotency_key,
+    'network_channel', p_run.network_channel,
+    'claim_token_hash', 'sha256:' || encode(p_lease.token_hash, 'hex'), 'fence', p_run.fence,
+    'claim_kind', p_lease.claim_kind, 'claim_count', p_run.claim_count,
+    'lease_until', case when _is_live(p_lease) then _utc(p_lease.lease_until) end,
+    'heartbeat_at', case when _is_live(p_lease) then _utc(p_lease.heartbeat_at) end,
+    'lease_seconds', case when _is_live(p_lease) then p_lease.lease_seconds end,
+    'deadline_at', case when _is_live(p_lease) then _utc(p_lease.deadline_at) end,
+    'lease_expiries', p_run.lease_expiries,
+    'coordination_channel_id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
+    'coordination_channel', null,
+    'queued_at', _utc(p_run.queued_at), 'first_queued_at', _utc(p_run.first_queued_at),
+    'available_at', _utc(p_run.available_at),
+    'claimed_at', case when _is_held(p_lease) then _utc(p_lease.claimed_at) end,
+    'started_at', _utc(p_run.started_at), 'ended_at', _utc(p_run.ended_at), 'error', p_body.error,
+    'metadata', p_body.metadata, 'result', p_body.result,
+    'result_bytes', octet_length(p_body.result::text),
+    'progress', case when p_body.progress_at is not null then json_build_object(
+      'percent', p_body.progress_percent, 'message', p_body.progress_message,
+      'updated_at', _utc(p_body.progress_at)) end,
+    'usage', p_usage, 'note', p_body.note, 'parent_run_id', null, 'review_id', null, 'review_round', null,
+    'continuation_reason', null, 'missing_work', null, 'missing_work_bytes', null, 'next_round_guidance', null)
+$$;
+
+-- A run with its task and its current or last lease, as the objects that show them.
 create view run_wire as
 select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queued_at, r.fence, l.token_hash,
-       l.claimed_at,
-       case when live.yes then _utc(l.lease_until) end as lease_until,
-       (select to_json(w) from (select
-         r.task_id, r.run_id, r.status, case when held.yes then l.session_id end as session_id,
-         case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
-         'sha256:' || encode(l.token_hash, 'hex') as claim_token_hash, l.fence,
-         case when live.yes then _utc(l.lease_until) end as lease_until,
-         case when live.yes then _utc(l.heartbeat_at) end as heartbeat_at, l.lease_seconds,
-         _utc(l.deadline_at) as deadline_at,
-         coalesce(r.network_channel, 'coord-' || r.run_id) as coordination_channel_id,
-         channel.body as coordination_channel) w) as lease,
-       channel.body as coordination_channel,
-       (select to_json(w) from (select
-         t.task_id as id, t.identifier, t.title, t.status, _priority_name(t.priority) as priority,
-         _actor(t.owner_kind, t.owner_ref) as owner, t.scope,
-         case when t.scope = 'workspace' then t.workspace_id end as workspace_id,
-         coalesce((select a.sequence from task_activity a
-           where a.workspace_id = t.workspace_id and a.task_id = t.task_id), 0) as latest_event_seq,
-         false as paused, false as effective_paused, null as paused_by_task_id) w) as task,
-       (select to_json(w) from (select
-         r.run_id as id, r.task_id, r.status, r.attempt, t.max_attempts,
-         _priority_name(t.priority) as priority, r.previous_run_id, r.failure_kind, r.retryable,
-         case when held.yes then _actor(l.claimed_by_kind, l.claimed_by_ref) end as claimed_by,
-         l.agent_name, case when held.yes then l.session_id end as session_id,
-         _actor(r.origin_kind, r.origin_ref) as origin, r.idempotency_key, r.network_channel,
-         'sha256:' || encode(l.token_hash, 'hex') as claim_token_hash, r.fence, l.claim_kind, r.claim_count,
-         case when live.yes then _utc(l.lease_until) end as lease_until,
-         case when live.yes then _utc(l.heartbeat_at) end as heartbeat_at,
-         case when live.yes then l.lease_seconds end as lease_seconds,
-         case when live.yes then _utc(l.deadline_at) end as deadline_at,
-         r.lease_expiries, coalesce(r.network_channel, 'coord-' || r.run_id) as coordination_channel_id,
-         null as coordination_channel,
-         _utc(r.queued_at) as queued_at, _utc(r.first_queued_at) as first_queued_at,
-         _utc(r.available_at) as available_at,
-         case when held.yes then _utc(l.claimed_at) end as claimed_at,
-         _utc(r.started_at) as started_at, _utc(r.ended_at) as ended_at, b.error, b.metadata,
-         b.result, octet_length(b.result::text) as result_bytes,
-         case when b.progress_at is not null then json_build_object('percent', b.progress_percent,
-           'message', b.progress_message, 'updated_at', _utc(b.progress_at)) end as progress,
-         u.body as usage, b.note, null as parent_run_id, null as review_id, null as review_round,
-         null as continuation_reason, null as missing_work, null as missing_work_bytes,
-         null as next_round_guidance) w) as body
+       l.claimed_at, case when _is_live(l::lease) then _utc(l.lease_until) end as lease_until,
+       _lease_json(r, l::lease, c.body) as lease, c.body as coordination_channel, u.body as usage,
+       _task_reference_json(t::task, a.sequence) as task,
+       _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body) as body
   from run r
   -- Each looked up by its key (offset 0), whatever the statistics say.
   cross join lateral (select k.* from task k
@@ -618,22 +711,12 @@ select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queue
     where k.workspace_id = r.workspace_id and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
   left join lateral (select k.* from run_body k
     where k.workspace_id = r.workspace_id and k.run_id = r.run_id offset 0) b on true
-  cross join lateral (select l.fence is not null and l.ended_at is null as yes) live
-  cross join lateral (select live.yes
-                          or coalesce(l.ended_how in ('complete', 'fail', 'deadline', 'cancel'), false) as yes) held
+  left join lateral (select k.sequence from task_activity k
+    where k.workspace_id = r.workspace_id and k.task_id = r.task_id offset 0) a on true
   join run_usage_wire u on u.workspace_id = r.workspace_id and u.run_id = r.run_id
-  -- On which the holder of the run and others talk about it; computed, not stored.
-  cross join lateral (select (select to_json(w) from (select
-         coalesce(r.network_channel, 'coord-' || r.run_id) as id,
-         coalesce(r.network_channel, 'coord-' || r.run_id) as channel,
-         left(coalesce(t.identifier, t.title), 80) as display_name, 'task_run_coordination' as purpose,
-         t.workspace_id, r.task_id, r.run_id,
-         case when json_typeof(b.metadata -> 'workflow_id') = 'string'
-              then b.metadata ->> 'workflow_id' end as workflow_id,
-         '["status","request","reply","blocker","handoff","result","review_request"]'::json
-           as allowed_message_kinds,
-         (select _utc(e.at) from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
-            and e.run_id = r.run_id order by e.sequence desc limit 1) as last_activity_at) w) as body) channel;
+  cross join lateral (select _channel_json(
+      r.workspace_id, r.task_id, r.run_id, r.network_channel, coalesce(t.identifier, t.title), b.metadata, (select e.at from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
+         and e.run_id = r.run_id order by e.sequence desc limit 1)) as body offset 0) c;
 
 -- The fields of a run that its summary has.
 create function _run_summary(p_run jsonb) returns json language plpgsql stable as $$
@@ -776,8 +859,9 @@ select t.workspace_id, t.task_id, t.version, json_build_object('task', (select t
 
 -- ══ 9. Settle: the one place of status, counts, queueing and offers ═════════════════════════════════════════
 
--- Queues one run for each row: numbers it, finds its lane, links it to its task (locked by the caller).
-create function _add_runs(p_ws text, p_now timestamptz, p_runs new_run[]) returns new_event[]
+-- Queues one run for each row: numbers it, finds its lane, links it to its task (locked by the caller). p_asked:
+-- the call wants these runs, and may be refused for them (_lanes).
+create function _add_runs(p_ws text, p_now timestamptz, p_runs new_run[], p_asked boolean) returns new_event[]
 language plpgsql as $$
 declare
   v_events new_event[];
@@ -798,8 +882,8 @@ begin
       left join lateral (select k.profile from execution_profile k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) p on true
   ), lanes as materialized (
-    select d.demands, _lane(p_ws, d.demands) as lane_id
-      from (select distinct demands from wanted order by demands) d
+    select l.demands, l.lane_id
+      from _lanes(p_ws, array(select distinct w.demands from wanted w), p_asked) l
   ), queued as (
     insert into run (workspace_id, run_id, task_id, attempt, previous_run_id, retries, chain, origin_kind,
                      origin_ref, idempotency_key, network_channel, lane_id, first_queued_at, queued_at,
@@ -827,30 +911,53 @@ begin
   return coalesce(v_events, '{}');
 end $$;
 
--- Cancels a task and its subtree, level by level: lock the level, then read its children in a new statement
+-- How many tasks a failed dependency cancels in one transaction.
+create function _cascade_limit() returns int language sql immutable as $$ select 10000 $$;
+
+-- Cancels tasks and their subtrees, level by level: lock the level, then read its children in a new statement
 -- (a child is created under a share lock of its parent, so none can slip in). Terminal tasks are passed over.
-create function _cancel_tree(
-  p_ws text, p_root text, p_now timestamptz, p_cause cause, p_reason text, p_metadata jsonb,
-  out tasks text[], out events new_event[])
+-- p_roots: for each, the task that the cancel named; p_who: whose cause it is (null: there is one). What p_room
+-- does not hold (null: no bound) is left in cascade_task.
+create function _cancel_trees(
+  p_ws text, p_tasks text[], p_roots text[], p_who int[], p_room int, p_now timestamptz, p_causes cause[],
+  p_reason text, p_metadata jsonb, out tasks text[], out who int[], out events new_event[])
 language plpgsql as $$
 declare
-  v_level text[] := array[p_root];
+  v_level text[] := p_tasks;
+  v_roots text[] := p_roots;
+  v_who int[] := p_who;
+  v_left int;
   v_targets text[];
+  v_target_who int[];
   v_ended new_event[];
   v_canceled new_event[];
 begin
   tasks := '{}';
+  who := '{}';
   events := '{}';
-  while v_level is not null loop
+  while cardinality(v_level) > 0 loop
+    v_left := p_room - cardinality(tasks);
+    if cardinality(v_level) > v_left then
+      insert into cascade_task (workspace_id, task_id, root_task_id)
+      select p_ws, x.task_id, x.root from unnest(v_level[v_left + 1:], v_roots[v_left + 1:]) x (task_id, root);
+      exit when v_left = 0;
+      v_level := v_level[:v_left];
+    end if;
     perform _plan_for(cardinality(v_level));
     perform 1 from task where workspace_id = p_ws and task_id = any (v_level)
       order by task_id for no key update;
     perform 1 from run r join task t on t.workspace_id = p_ws and t.newest_run_id = r.run_id
       where r.workspace_id = p_ws and t.task_id = any (v_level) order by r.run_id for no key update of r;
 
-    select array_agg(t.task_id) into v_targets from task t
-     where t.workspace_id = p_ws and t.task_id = any (v_level)
-       and not t.canceled and t.status not in ('completed', 'failed');
+    -- What was canceled before has nothing open below it.
+    select array_agg(x.task_id), array_agg(x.root), array_agg(x.who),
+           array_agg(x.task_id) filter (where t.status not in ('completed', 'failed')),
+           array_agg(x.who) filter (where t.status not in ('completed', 'failed'))
+      into v_level, v_roots, v_who, v_targets, v_target_who
+      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
+      cross join lateral (select k.status, k.canceled from task k
+        where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
+     where not t.canceled;
 
     with ended as (
       update run r set status = 'canceled', ended_at = p_now, due_at = null
@@ -872,40 +979,49 @@ begin
       update task_body b set checkpoint = null
        where b.workspace_id = p_ws and b.task_id = any (v_targets) and b.checkpoint is not null
     )
-    select array_agg(_event(p_cause, 'task.run_canceled', e.task_id, e.run_id, jsonb_build_object(
-             'previous_status', e.previous_status, 'reason', p_reason, 'metadata', p_metadata,
-             'session_id', f.session_id,
-             'propagated_from_task_id', nullif(p_root, e.task_id))) order by e.task_id)
+    select array_agg(_event(p_causes[coalesce(x.who, 1)], 'task.run_canceled', e.task_id, e.run_id,
+             jsonb_build_object('previous_status', e.previous_status, 'reason', p_reason,
+               'metadata', p_metadata, 'session_id', f.session_id,
+               'propagated_from_task_id', nullif(x.root, e.task_id))) order by e.task_id)
              filter (where e.run_id is not null),
-           array_agg(_event(p_cause, 'task.canceled', x.task_id, null, jsonb_build_object(
-             'reason', p_reason, 'metadata', p_metadata, 'propagated_from_task_id', nullif(p_root, x.task_id),
-             'canceled_run_ids', case when e.run_id is null then '[]'
-                                      else jsonb_build_array(e.run_id) end)) order by x.task_id)
+           array_agg(_event(p_causes[coalesce(x.who, 1)], 'task.canceled', x.task_id, null,
+             jsonb_build_object('reason', p_reason, 'metadata', p_metadata,
+               'propagated_from_task_id', nullif(x.root, x.task_id),
+               'canceled_run_ids', case when e.run_id is null then '[]'
+                                        else jsonb_build_array(e.run_id) end)) order by x.task_id)
       into v_ended, v_canceled
-      from unnest(v_targets) x (task_id) left join ended e using (task_id) left join freed f using (run_id);
+      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
+      join unnest(v_targets) g (task_id) using (task_id)
+      left join ended e using (task_id) left join freed f using (run_id);
 
-    tasks := tasks || coalesce(v_targets, '{}');
+    tasks := tasks || v_targets;
+    who := who || v_target_who;
     events := events || coalesce(v_ended, '{}') || coalesce(v_canceled, '{}');
-    select array_agg(c.task_id) into v_level from task c
-     where c.workspace_id = p_ws and c.parent_task_id = any (v_level);
+    select array_agg(c.task_id order by c.task_id), array_agg(x.root order by c.task_id),
+           array_agg(x.who order by c.task_id)
+      into v_level, v_roots, v_who
+      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
+      cross join lateral (select k.task_id from task k
+        where k.workspace_id = p_ws and k.parent_task_id = x.task_id offset 0) c;
   end loop;
 end $$;
 
 -- Derives the status of the given tasks (locked by the caller) from what the transition changed, counts again
 -- for the tasks that wait for them, queues what became runnable, and makes the offers true. p_causes has one
 -- cause for all tasks or one for each; p_event is the type of the causing event. Goes round while statuses that
--- others wait for keep changing. The events leave out a status change of the given tasks themselves: the
--- caller's own event tells that.
+-- others wait for keep changing; p_room: how many tasks may be canceled on the way. The events leave out a status
+-- change of the given tasks themselves: the caller's own event tells that. Answers how many more tasks are open.
 create function _settle(
   p_ws text, p_tasks text[], p_now timestamptz, p_causes cause[], p_event text,
-  out events new_event[], out offers int)
+  p_room int default _cascade_limit(), out events new_event[], out offers int, out opened int)
 language plpgsql as $$
 declare
   v_front text[] := p_tasks;                 -- tasks whose inputs changed in this round,
   v_by text[];                               -- for each, the other task that changed them, if one did,
   v_who int[];                               -- and whose cause it is
   v_all text[] := p_tasks;
-  v_changed text[];                          -- tasks whose status changed to or from a terminal one
+  v_changed text[];                          -- tasks whose status changed to or from a terminal one,
+  v_opened int;                              -- how many more from than to,
   v_new boolean;                             -- some have no run yet
   v_queued boolean := p_event <> all ('{task.run_completed,task.run_failed}');
                                              -- some may have, or may have had, an offer
@@ -913,8 +1029,9 @@ declare
   v_runnable new_run[];
   v_more new_event[];
   v_waiting record;
-  v_tree record;
+  v_trees record;
 begin
+  opened := 0;
   v_who := array(select case when cardinality(p_causes) = 1 then 1 else i end
                    from generate_subscripts(p_tasks, 1) i);
   events := '{}';
@@ -947,15 +1064,16 @@ begin
          and (d.status <> d.was or (t.current_run_id is not null) <> d.leased)
       returning t.task_id, d.was, t.status, d.by, d.who, t.dependencies_waiting
     )
-    select array_agg(m.task_id) filter (where m.was in ('completed', 'failed', 'canceled')
-                                           or m.status in ('completed', 'failed', 'canceled')),
+    select array_agg(m.task_id) filter (where _has_ended(m.was) or _has_ended(m.status)),
+           coalesce(sum(_has_ended(m.was)::int - _has_ended(m.status)::int), 0),
            array_agg(_event(p_causes[m.who], 'task.status_changed', m.task_id, null, jsonb_build_object(
              'previous_status', m.was, 'cause', p_event, 'cause_task_id', m.by,
              'dependencies_waiting', m.dependencies_waiting)) order by m.task_id)
              filter (where m.by is not null and m.was <> m.status),
            (select bool_or(d.new) from derived d), v_queued or (select bool_or(d.queued) from derived d)
-      into v_changed, v_more, v_new, v_queued
+      into v_changed, v_opened, v_more, v_new, v_queued
       from moved m;
+    opened := opened + v_opened;
     events := events || coalesce(v_more, '{}');
 
     -- Runnable for the first time and to be queued without being asked.
@@ -970,7 +1088,7 @@ begin
        where t.status = 'ready' and t.auto_enqueue_on_ready and t.newest_run_id is null
          and t.attempts_used < t.max_attempts;
       if v_runnable is not null then
-        events := events || _add_runs(p_ws, p_now, v_runnable);
+        events := events || _add_runs(p_ws, p_now, v_runnable, p_event = 'task.created');
       end if;
     end if;
 
@@ -1017,16 +1135,17 @@ begin
       into v_front, v_by, v_who
       from counted c join unnest(v_front, v_who) f (task_id, who) on f.task_id = c.by;
 
-    for i in 1 .. coalesce(cardinality(v_waiting.tasks), 0) loop
-      v_tree := _cancel_tree(p_ws, v_waiting.tasks[i], p_now, p_causes[v_waiting.who[i]],
-                             'dependency_failed', null);
-      events := events || v_tree.events;
+    if v_waiting.tasks is not null then
+      v_trees := _cancel_trees(p_ws, v_waiting.tasks, v_waiting.tasks, v_waiting.who, p_room, p_now, p_causes,
+                               'dependency_failed', null);
+      p_room := p_room - cardinality(v_trees.tasks);
+      events := events || v_trees.events;
       -- Looked at in the next round; their own event tells the change, so nobody else is its cause.
       select array_agg(x.task_id), array_agg(x.by), array_agg(x.who) into v_front, v_by, v_who
         from (select f.* from unnest(v_front, v_by, v_who) f (task_id, by, who)
-               where f.task_id <> all (v_tree.tasks)
-              union all select c, null, v_waiting.who[i] from unnest(v_tree.tasks) c) x;
-    end loop;
+                left join unnest(v_trees.tasks) c (task_id) using (task_id) where c.task_id is null
+              union all select c.task_id, null, c.who from unnest(v_trees.tasks, v_trees.who) c (task_id, who)) x;
+    end if;
     exit when v_front is null;
     v_all := v_all || v_front;
   end loop;
@@ -1034,7 +1153,8 @@ begin
 end $$;
 
 -- Makes the offers of these tasks true: a queued run of a ready task has one when its time has come, with the
--- run's lane and the task's priority. One that only waits for its time is marked due. Returns how many were made.
+-- run's lane and the task's priority. One without says in due_at whether time alone will bring it. Returns how
+-- many were made.
 create function _offer(p_ws text, p_tasks text[], p_now timestamptz) returns int language plpgsql as $$
 declare
   v_made int;
@@ -1062,24 +1182,24 @@ begin
   end if;
 
   with queued as (
-    select r.*, r.ctid as place, t.priority, t.status = 'ready' as open,
-           t.status = 'ready' and r.available_at > p_now as early
+    select r.*, r.ctid as place, t.priority,
+           case when t.status <> 'ready' then 'infinity'
+                when r.available_at > p_now then r.available_at end as due_at_now
       from unnest(p_tasks) x (task_id)
       cross join lateral (select k.newest_run_id, k.status, k.priority from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       cross join lateral (select k.*, k.ctid from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id and k.status = 'queued' offset 0) r
   ), due as (
-    update run r set due_at = case when q.early then q.available_at end
-      from queued q
-     where r.ctid = q.place and r.due_at is distinct from case when q.early then q.available_at end
+    update run r set due_at = q.due_at_now
+      from queued q where r.ctid = q.place and r.due_at is distinct from q.due_at_now
   )
   insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
   select p_ws, q.lane_id, q.priority,
          q.available_at - make_interval(secs => _head_start(w.settings, q.priority)),
          q.run_id, q.task_id, q.available_at
     from queued q join workspace w on w.workspace_id = p_ws
-   where q.open and not q.early
+   where q.due_at_now is null
   on conflict (workspace_id, run_id) do nothing;
   get diagnostics v_made = row_count;
   return v_made;
@@ -1229,6 +1349,17 @@ begin
   end if;
 end $$;
 
+-- The quota of open tasks. Counted under the log lock, which two creates cannot hold at once.
+create function _check_quota(p_ws text, p_open int) returns void language plpgsql as $$
+declare
+  v_limit int := (select _setting(w.settings, 'max_open_tasks', 1000000) from workspace w
+                   where w.workspace_id = p_ws);
+begin
+  if p_open > v_limit then
+    perform _refuse('quota_exceeded', jsonb_build_object('limit', v_limit, 'count', p_open));
+  end if;
+end $$;
+
 create function _bulk_answer(p_ws text, p_ids jsonb) returns text language sql as $$
   select json_build_object(
     'ids', coalesce(json_object_agg(i.x ->> 'ref', i.x ->> 'id' order by i.n)
@@ -1255,7 +1386,9 @@ declare
   v_events new_event[];
   v_children new_event[];
   v_settled record;
-  v_tree record;
+  v_trees record;
+  v_opened int;
+  v_roots text[];
   v_root text;
 begin
   v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
@@ -1337,19 +1470,24 @@ begin
     v_events := v_events || v_settled.events;
     offers := v_settled.offers;
 
+    v_opened := cardinality(v_tasks) + v_settled.opened;
+
     -- Made to wait for what failed already, under the policy `cancel`.
-    for v_root in select distinct x.id from unnest(v_tasks) x
+    v_roots := array(select distinct x.id from unnest(v_tasks) x
         cross join lateral unnest(x.depends_on) w (id)
         join task t on t.workspace_id = p_workspace_id and t.task_id = w.id
-       where x.on_dependency_failure = 'cancel' and t.status in ('failed', 'canceled') loop
-      v_tree := _cancel_tree(p_workspace_id, v_root, v_now, v_cause, 'dependency_failed', null);
-      v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
-      v_events := v_events || v_tree.events || v_settled.events;
-    end loop;
+       where x.on_dependency_failure = 'cancel' and t.status in ('failed', 'canceled'));
+    if cardinality(v_roots) > 0 then
+      v_trees := _cancel_trees(p_workspace_id, v_roots, v_roots, null, null, v_now, array[v_cause],
+                               'dependency_failed', null);
+      v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled');
+      v_events := v_events || v_trees.events || v_settled.events;
+      v_opened := v_opened + v_settled.opened;
+    end if;
 
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201,
       (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n) from unnest(v_tasks) x));
-    perform _log(p_workspace_id, v_now, v_events);
+    perform _check_quota(p_workspace_id, _log(p_workspace_id, v_now, v_events, v_opened));
   end if;
 
   v_kept.ids := coalesce(v_kept.ids, (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n)
@@ -1447,7 +1585,7 @@ declare
   v_satisfied boolean;
   v_path text[];
   v_events new_event[];
-  v_tree record;
+  v_trees record;
   v_settled record;
 begin
   perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
@@ -1496,11 +1634,13 @@ begin
   if v_task.on_dependency_failure = 'cancel' and v_task.status not in ('completed', 'failed', 'canceled')
      and exists (select from task t where t.workspace_id = p_workspace_id and t.task_id = p_depends_on
                     and t.status in ('failed', 'canceled')) then
-    v_tree := _cancel_tree(p_workspace_id, p_task_id, v_now, v_cause, 'dependency_failed', null);
-    v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
-    v_events := v_events || v_tree.events || v_settled.events;
+    v_trees := _cancel_trees(p_workspace_id, array[p_task_id], array[p_task_id], null, _cascade_limit(), v_now,
+                             array[v_cause], 'dependency_failed', null);
+    v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled',
+                         _cascade_limit() - cardinality(v_trees.tasks));
+    v_events := v_events || v_trees.events || v_settled.events;
   end if;
-  perform _log(p_workspace_id, v_now, v_events);
+  perform _log(p_workspace_id, v_now, v_events, v_settled.opened);
   select * into body, version from _detail_answer(p_workspace_id, p_task_id);
 end $$;
 
@@ -1531,7 +1671,8 @@ begin
   offers := v_settled.offers;
   perform _log(p_workspace_id, v_now, _event(v_cause, 'task.dependency_removed', p_task_id, null,
     jsonb_build_object('depends_on_task_id', p_depends_on, 'kind', 'blocks', 'satisfied', v_satisfied,
-      'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call')) || v_settled.events);
+      'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call')) || v_settled.events,
+    v_settled.opened);
   select * into body, version from _detail_answer(p_workspace_id, p_task_id);
 end $$;
 
@@ -1603,7 +1744,7 @@ begin
     perform _log(p_workspace_id, v_now, _event(v_cause, 'task.updated', p_task_id, null, jsonb_build_object(
       'changed_fields', (select jsonb_agg(k order by k) from jsonb_object_keys(v_changes) k),
       'changes', v_changes - array['description', 'payload'], 'version', v_task.version))
-      || v_settled.events);
+      || v_settled.events, v_settled.opened);
   end if;
   select * into body, version from _task_answer(p_workspace_id, p_task_id);
 end $$;
@@ -1623,9 +1764,9 @@ begin
      where t.workspace_id = p_ws and t.task_id = p_task.task_id;
   end if;
   if p_changes ? 'owner' then
-    update run r set lane_id = _lane(p_ws, _demands(p_task.owner_kind, p_task.owner_ref, r.network_channel,
-        (select x.profile from execution_profile x
-          where x.workspace_id = p_ws and x.task_id = p_task.task_id)))
+    update run r set lane_id = (select l.lane_id from _lanes(p_ws, array[_demands(p_task.owner_kind,
+        p_task.owner_ref, r.network_channel, (select x.profile from execution_profile x
+          where x.workspace_id = p_ws and x.task_id = p_task.task_id))], false) l)
      where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
   end if;
   if p_changes ? 'available_at' then
@@ -1696,7 +1837,8 @@ begin
   offers := v_settled.offers;
   perform _log(p_workspace_id, v_now, _event(v_cause, 'task.deleted', p_task_id, null, jsonb_build_object(
     'title', v_task.title, 'identifier', v_task.identifier, 'task_status', v_task.status))
-    || coalesce(v_events, '{}') || v_settled.events);
+    || coalesce(v_events, '{}') || v_settled.events,
+    v_settled.opened - (not _has_ended(v_task.status))::int);
 end $$;
 
 -- Refuses a further run where one may not be queued.
@@ -1748,11 +1890,11 @@ begin
     end if;
     v_events := _add_runs(p_workspace_id, v_now, array[row(p_task_id, null,
       coalesce(p_channel, v_task.network_channel), p_metadata, p_key, v_task.available_at, p_reason, false,
-      v_run_id, v_cause)::new_run]);
+      v_run_id, v_cause)::new_run], true);
     v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.run_enqueued');
     offers := v_settled.offers;
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_run_id));
-    perform _log(p_workspace_id, v_now, v_events || v_settled.events);
+    perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
   select w.body::text, w.version into task_body, version from task_wire w
    where w.workspace_id = p_workspace_id and w.task_id = p_task_id;
@@ -1772,7 +1914,7 @@ declare
   v_now timestamptz;
   v_cause cause := _cause(p_cause);
   v_task task;
-  v_tree record;
+  v_trees record;
   v_settled record;
 begin
   v_task := _lock_task(p_workspace_id, p_task_id);
@@ -1782,12 +1924,46 @@ begin
   if v_task.status in ('completed', 'failed') then
     perform _refuse('task_already_terminal', jsonb_build_object('status', v_task.status));
   elsif not v_task.canceled then
-    v_tree := _cancel_tree(p_workspace_id, p_task_id, v_now, v_cause, p_reason, p_metadata);
-    v_settled := _settle(p_workspace_id, v_tree.tasks, v_now, array[v_cause], 'task.canceled');
+    v_trees := _cancel_trees(p_workspace_id, array[p_task_id], array[p_task_id], null, null, v_now,
+                             array[v_cause], p_reason, p_metadata);
+    v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled');
     offers := v_settled.offers;
-    perform _log(p_workspace_id, v_now, v_tree.events || v_settled.events);
+    perform _log(p_workspace_id, v_now, v_trees.events || v_settled.events, v_settled.opened);
   end if;
   select * into body, version from _task_answer(p_workspace_id, p_task_id);
+end $$;
+
+-- Goes on with what a transaction left in cascade_task; how many tasks it canceled.
+create function continue_cascade(p_workspace_id text, out canceled int, out offers int) language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := row('daemon', 'cascade', 'daemon', 'daemon.cascade', null, null, null)::cause;
+  v_tasks text[];
+  v_roots text[];
+  v_trees record;
+  v_settled record;
+begin
+  canceled := 0;
+  offers := 0;
+  with taken as (
+    delete from cascade_task c where c.ctid = any (array(select k.ctid from cascade_task k
+      where k.workspace_id = p_workspace_id order by k.step limit _cascade_limit() for update skip locked))
+    returning c.task_id, c.root_task_id
+  )
+  select array_agg(x.task_id order by x.task_id), array_agg(x.root_task_id order by x.task_id)
+    into v_tasks, v_roots from (select distinct on (t.task_id) t.* from taken t order by t.task_id) x;
+  perform 1 from task t where t.workspace_id = p_workspace_id and t.task_id = any (v_tasks)
+    order by t.task_id for no key update;
+  v_now := lease_now();
+  v_trees := _cancel_trees(p_workspace_id, v_tasks, v_roots, null, _cascade_limit(), v_now, array[v_cause],
+                           'dependency_failed', null);
+  if cardinality(v_trees.tasks) > 0 then
+    v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled',
+                         _cascade_limit() - cardinality(v_trees.tasks));
+    canceled := -v_settled.opened;
+    offers := v_settled.offers;
+    perform _log(p_workspace_id, v_now, v_trees.events || v_settled.events, v_settled.opened);
+  end if;
 end $$;
 
 -- Locks a run behind its task (whose id never changes) and returns it; an unknown one is refused.
@@ -1831,7 +2007,7 @@ begin
   offers := v_settled.offers;
   perform _log(p_workspace_id, v_now, _event(v_cause, 'task.run_canceled', v_run.task_id, p_run_id,
     jsonb_build_object('previous_status', v_run.status, 'reason', p_reason, 'metadata', p_metadata,
-      'session_id', v_session, 'propagated_from_task_id', null)) || v_settled.events);
+      'session_id', v_session, 'propagated_from_task_id', null)) || v_settled.events, v_settled.opened);
   select json_build_object('run', w.body)::text into body from run_wire w
    where w.workspace_id = p_workspace_id and w.run_id = p_run_id;
 end $$;
@@ -1871,7 +2047,7 @@ begin
       v_run.network_channel, coalesce(p_metadata, (select b.metadata from run_body b
         where b.workspace_id = p_workspace_id and b.run_id = p_run_id)), p_key,
       greatest(v_now + make_interval(secs => p_delay_seconds), v_task.available_at), null, false,
-      v_next, v_cause)::new_run]);
+      v_next, v_cause)::new_run], true);
     v_events := array[_event(v_cause, case when p_recover then 'task.run_recovered_from_attention'
         else 'task.run_operator_retry' end, v_run.task_id, v_next, jsonb_build_object('manual', true,
       'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref, 'source_run_id', p_run_id,
@@ -1879,7 +2055,7 @@ begin
     v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], v_events[1].event_type);
     offers := v_settled.offers;
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_next));
-    perform _log(p_workspace_id, v_now, v_events || v_settled.events);
+    perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
   select json_build_object('previous_run', p.body, 'run', w.body)::text into body
     from run_wire w, run_wire p
@@ -2096,50 +2272,50 @@ create function _take_offers(p_ws text, p_team claim_team, p_wanted int, out cla
 language plpgsql as $$
 declare
   v_depth int := p_wanted + 8;
-  v_heads text[];
-  v_tried text[] := '{}';
-  v_runs text[];
-  v_tasks text[];
-  v_places tid[];
+  v_seen int;
+  v_more claimed_run[];
 begin
   claimed := '{}';
   loop
-    if p_team.run_ref is not null then
-      v_heads := array[p_team.run_ref];
-    else
-      -- The heads of each lane and priority, merged. Each branch is one ordered index read.
-      select array_agg(h.run_id order by h.rank_at, h.run_id) into v_heads from (
-        select o.rank_at, o.run_id
-          from unnest(p_team.lanes) l (lane_id)
-          cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
-          cross join lateral (
-            select o.rank_at, o.run_id from offer o
-             where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
-             order by o.rank_at, o.run_id limit v_depth) o
-         where p.priority >= p_team.priority_min
-         order by o.rank_at, o.run_id limit v_depth) h;
-    end if;
-    -- Offer first, then task, both without waiting. Who changes an offer holds its task: with both in hand
-    -- the offer is true.
-    select array_agg(x.run_id order by x.n), array_agg(x.task_id order by x.n),
-           array_agg(x.place order by x.n)
-      into v_runs, v_tasks, v_places from (
-      select h.run_id, o.task_id, o.ctid as place, h.n
-        from unnest(v_heads) with ordinality h (run_id, n)
+    -- The heads of each lane and priority, merged: only the branches with the earliest first offers can hold them,
+    -- and each branch is one ordered index read, so what lies behind the heads costs nothing. Then each head's
+    -- offer and its task, both without waiting. Who changes an offer holds its task: with both in hand it is true.
+    select array_agg(row(null, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
+                     order by x.rank_at, x.run_id)
+      into v_more from (
+      select h.rank_at, h.run_id, o.task_id, o.ctid as offer_place, t.ctid as task_place
+        from (select o.rank_at, o.run_id
+                from (select l.lane_id, p.priority
+                        from unnest(p_team.lanes) l (lane_id)
+                        cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
+                        cross join lateral (
+                          select o.rank_at, o.run_id from offer o
+                           where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
+                           order by o.rank_at, o.run_id limit 1) o
+                       where p.priority >= p_team.priority_min and p_team.run_ref is null
+                       order by o.rank_at, o.run_id limit v_depth) b
+                cross join lateral (
+                  select o.rank_at, o.run_id from offer o
+                   where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
+                   order by o.rank_at, o.run_id limit v_depth) o
+              union all
+              select o.rank_at, o.run_id from offer o
+               where o.workspace_id = p_ws and o.run_id = p_team.run_ref
+               order by rank_at, run_id limit v_depth) h
         cross join lateral (select k.task_id, k.ctid from offer k
           where k.workspace_id = p_ws and k.run_id = h.run_id
             and p_team.lanes @> array[k.lane_id] and k.priority >= p_team.priority_min
             for no key update skip locked) o
-       where h.run_id <> all (v_tried) limit p_wanted - cardinality(claimed)) x;
-    v_tried := v_tried || v_runs;
-    claimed := claimed || array(
-      select row(null, h.run_id, h.task_id, h.place, t.ctid)::claimed_run
-        from unnest(v_runs, v_tasks, v_places) with ordinality h (run_id, task_id, place, n)
         cross join lateral (select k.ctid from task k
-          where k.workspace_id = p_ws and k.task_id = h.task_id for no key update skip locked) t
-       order by h.n);
-    exit when cardinality(claimed) >= p_wanted or p_team.run_ref is not null
-           or coalesce(cardinality(v_heads), 0) < v_depth;
+          where k.workspace_id = p_ws and k.task_id = o.task_id for no key update skip locked) t
+       where h.run_id <> all (array(select c.run_id from unnest(claimed) c))
+       limit p_wanted - cardinality(claimed)) x;
+    claimed := claimed || v_more;
+    exit when cardinality(claimed) >= p_wanted or p_team.run_ref is not null;
+    v_seen := (select count(*) from unnest(p_team.lanes) l (lane_id) cross join lateral (
+                select from offer o where o.workspace_id = p_ws and o.lane_id = l.lane_id
+                   and o.priority >= p_team.priority_min limit v_depth) o);
+    exit when v_seen < v_depth;
     v_depth := v_depth * 4;
   end loop;
 end $$;
@@ -2190,6 +2366,22 @@ begin
    where l.ended_at is null;
 end $$;
 
+-- Everything that a claimer is told of a run.
+create function _claim_json(
+  p_task json, p_run json, p_lease json, p_channel json, p_inputs task_body, p_previous_error text,
+  p_profile json, p_token text) returns text language sql stable as $$
+  select json_build_object(
+    'task', p_task, 'run', p_run, 'lease', _merge(p_lease, json_build_object('claim_token', p_token)),
+    'coordination_channel', p_channel, 'payload', p_inputs.payload, 'checkpoint', p_inputs.checkpoint,
+    'note', p_inputs.note, 'description', p_inputs.description, 'previous_error', p_previous_error,
+    'budget_remaining', '{"total_tokens": null, "cost": null}'::json, 'execution_profile', p_profile)::text
+$$;
+
+create view profile_wire as
+select p.workspace_id, p.task_id, _merge(_merge(json_build_object('task_id', p.task_id), p.profile::json),
+         json_build_object('created_at', _utc(p.created_at), 'updated_at', _utc(p.updated_at))) as body
+  from execution_profile p;
+
 -- Claims for many callers of one workspace at once: each gets up to max_runs, who asked first first. Answers a
 -- row a claimed run; callers without a row found nothing. A lane that the caller does not know of yet is
 -- answered by one row n = -1, lanes_changed, and nothing is done.
@@ -2198,7 +2390,7 @@ create function claim_runs(
   p_outer_previous bytea, p_inner_previous bytea)
 returns setof call_answer language plpgsql as $$
 declare
-  v_now timestamptz;
+  v_now timestamptz := lease_now();
   v_calls claim_call[] := array(select x from json_populate_recordset(null::claim_call, p_calls) x);
   v_team claim_team;
   v_wanted int;
@@ -2215,15 +2407,19 @@ begin
   if cardinality(v_repeats.verdicts) > 0 then
     v_calls := array(select c from unnest(v_calls) c
                       where c.n <> all (array(select v.n from unnest(v_repeats.verdicts) v)));
+    return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
+    return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
+                                                p_outer_previous, p_inner_previous);
   end if;
-  perform promote_runs(p_workspace_id, 200);
+  if exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now) then
+    perform promote_runs(p_workspace_id, 200);
+  end if;
 
   for v_team in select x.* from json_populate_recordset(null::claim_team, p_teams) x loop
     v_wanted := (select sum(c.max_runs) from unnest(v_calls) c where c.team = v_team.team);
     continue when v_wanted is null;          -- all its callers were answered above
     v_taken := _take_offers(p_workspace_id, v_team, v_wanted);
     continue when cardinality(v_taken) = 0;
-    delete from offer o where o.ctid = any (array(select x.offer_place from unnest(v_taken) x));
     v_claimed := v_claimed || array(
       select row(c.n, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
         from unnest(v_taken) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
@@ -2232,93 +2428,115 @@ begin
           on x.place > c.upto - c.max_runs and x.place <= c.upto
        order by x.place);
   end loop;
-
   if cardinality(v_claimed) > 0 then
-    v_now := lease_now();
-    perform _log(p_workspace_id, v_now,
-                 _lease_out(p_workspace_id, v_now, v_calls, v_claimed, p_outer, p_inner));
+    return query select * from _lease_out(p_workspace_id, v_calls, v_claimed, p_outer, p_inner);
   end if;
-  if cardinality(v_repeats.verdicts) > 0 then
-    return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
-  end if;
-  return query
-    select c.n, null::text, null::jsonb, c.again, json_build_object(
-             'task', w.task, 'run', w.body, 'lease', _merge(w.lease, json_build_object('claim_token',
-               case when w.token_hash = sha256(convert_to(k.token, 'UTF8')) then k.token
-                    else _claim_token(p_workspace_id, w.run_id, w.fence, p_outer_previous,
-                                      p_inner_previous) end)),
-             'coordination_channel', w.coordination_channel, 'payload', b.payload,
-             'checkpoint', b.checkpoint, 'note', b.note, 'description', b.description,
-             'previous_error', (select p.error from run_body p
-               where p.workspace_id = p_workspace_id and p.run_id = w.previous_run_id),
-             'budget_remaining', json_build_object('total_tokens', null, 'cost', null),
-             'execution_profile', (select _merge(_merge(json_build_object('task_id', x.task_id),
-                  x.profile::json), json_build_object('created_at', _utc(x.created_at),
-                                                      'updated_at', _utc(x.updated_at)))
-               from execution_profile x
-              where x.workspace_id = p_workspace_id and x.task_id = w.task_id))::text, 0
-      from (select u.n, u.run_id, u.place, false as again
-              from unnest(v_claimed) with ordinality u (n, run_id, task_id, offer_place, task_place, place)
-            union all select u.n, u.run_id, u.place, true
-              from unnest(v_repeats.again) with ordinality u (n, run_id, task_id, offer_place, task_place, place)) c
-      cross join lateral (select w.* from run_wire w
-        where w.workspace_id = p_workspace_id and w.run_id = c.run_id offset 0) w
-      left join lateral (select b.* from task_body b
-        where b.workspace_id = p_workspace_id and b.task_id = w.task_id offset 0) b on true
-      -- Derived again, under the secret whose token the lease holds.
-      cross join lateral (select _claim_token(p_workspace_id, w.run_id, w.fence, p_outer, p_inner) as token
-                          offset 0) k
-     order by c.n, c.place;                  -- of each caller in the order of the queue
 end $$;
 
--- Makes run and lease one agent's: the fence rises, the token is derived, the task is in progress. Offer and
--- task are locked, the offer gone; no settle(), since a claimed run makes its task in_progress and nothing else.
+-- Makes runs and leases the agents': the fence rises, the token is derived, the task is in progress. Offers and
+-- tasks are locked. No settle(), since a claimed run makes its task in_progress and nothing else; and its event
+-- is written and its answer made here, of the rows in hand.
 create function _lease_out(
-  p_ws text, p_now timestamptz, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
-returns new_event[] language plpgsql as $$
+  p_ws text, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
+returns setof call_answer language plpgsql as $$
 declare
-  v_events new_event[];
+  v_now timestamptz := lease_now();
+  v_newest record;
 begin
-  with fenced as (
-    update task t set fence = t.fence + 1, status = 'in_progress', current_run_id = x.run_id,
-                      updated_at = p_now
-      from unnest(p_claimed) x where t.ctid = x.task_place
-    returning x.n, x.run_id, t.task_id, t.fence, t.deadline_seconds
+  perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
+  select e.sequence, e.open_tasks into v_newest from event e
+   where e.workspace_id = p_ws order by e.sequence desc limit 1;
+  return query
+  with gone as (
+    delete from offer o where o.ctid = any (array(select x.offer_place from unnest(p_claimed) x))
+  ), fenced as (
+    update task t set fence = t.fence + 1, status = 'in_progress', current_run_id = x.run_id, updated_at = v_now
+      from unnest(p_claimed) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
+     where t.ctid = x.task_place
+    returning x.n, x.run_id, t.task_id, t.root_task_id, t.fence, t.deadline_seconds, t.max_attempts, t.priority,
+              coalesce(t.identifier, t.title) as title, v_newest.sequence + x.place as sequence,
+              _task_reference_json(t, v_newest.sequence + x.place) as task
+  ), called as (
+    -- Each with its call, and what that asks for.
+    select f.*, c.cause, k.token, row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
+               (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
+               v_now, s.seconds, s.until, v_now, s.deadline, s.until, null, null, null, null, null, null, null,
+               null, null)::lease as lease
+      from fenced f
+      cross join workspace w
+      cross join lateral (select c.* from unnest(p_calls) c where c.n = f.n offset 0) c
+      cross join lateral (select _claim_token(p_ws, f.run_id, f.fence, p_outer, p_inner) as token offset 0) k
+      cross join lateral (select x.seconds, x.deadline,
+               least(v_now + make_interval(secs => x.seconds), x.deadline) as until
+          from (select coalesce(c.lease_seconds, _setting(w.settings, 'default_lease_seconds', 300)) as seconds,
+                       v_now + make_interval(secs => f.deadline_seconds) as deadline) x offset 0) s
+     where w.workspace_id = p_ws
+  ), leased as (
+    insert into lease select (c.lease).* from called c
   ), claimed as (
     -- Nobody else changes a queued run: its task is ours.
-    update run r set status = 'claimed', fence = f.fence, claim_count = r.claim_count + 1
-      from fenced f
-      cross join lateral (select k.ctid from run k
-        where k.workspace_id = p_ws and k.run_id = f.run_id offset 0) k
+    update run r set status = 'claimed', fence = c.fence, claim_count = r.claim_count + 1
+      from called c
+      cross join lateral (select k.ctid, k.network_channel from run k
+        where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) k
+      left join lateral (select k.* from run_body k
+        where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) b on true
+      cross join lateral (select _channel_json(p_ws, c.task_id, c.run_id, k.network_channel, c.title, b.metadata,
+                                               v_now) as body offset 0) h
+      left join lateral (select u.body from run_usage_wire u
+        where u.workspace_id = p_ws and u.run_id = c.run_id offset 0) u on true
      where r.ctid = k.ctid
-  ), leased as (
-    insert into lease (workspace_id, run_id, fence, task_id, session_id, agent_name, claimed_by_kind,
-        claimed_by_ref, claim_kind, claim_key, claim_hash, token_hash, claimed_at, lease_seconds, lease_until,
-        heartbeat_at, deadline_at, check_at)
-    select p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
-           (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'),
-           sha256(convert_to(_claim_token(p_ws, f.run_id, f.fence, p_outer, p_inner), 'UTF8')),
-           p_now, s.seconds, s.until, p_now, s.deadline, s.until
-      from fenced f
-      join unnest(p_calls) c on c.n = f.n
-      join workspace w on w.workspace_id = p_ws
-      cross join lateral (select coalesce(c.lease_seconds,
-               _setting(w.settings, 'default_lease_seconds', 300)) as seconds) d
-      cross join lateral (select d.seconds, x.deadline,
-               least(p_now + make_interval(secs => d.seconds), x.deadline) as until
-          from (select p_now + make_interval(secs => f.deadline_seconds) as deadline) x) s
-    returning *
+    returning c.n, c.task_id, c.root_task_id, c.run_id, c.sequence, c.task, c.token, c.cause, c.lease,
+              r.attempt, r.previous_run_id,
+              _run_json(r, c.max_attempts, c.priority, c.lease, b::run_body, u.body) as run,
+              _lease_json(r, c.lease, h.body) as lease_told, h.body as channel
+  ), logged as (
+    insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
+                       origin_kind, origin_ref, payload, at, open_tasks)
+    select p_ws, c.sequence, c.task_id, c.root_task_id, c.run_id, 'task.run_claimed', (c.cause).actor_kind,
+           (c.cause).actor_ref, (c.cause).origin_kind, (c.cause).origin_ref, jsonb_build_object(
+             'claimed_by', _actor((c.cause).actor_kind, (c.cause).actor_ref), 'agent_name', (c.lease).agent_name,
+             'session_id', (c.lease).session_id, 'claim_kind', 'agent',
+             'claim_token_hash', 'sha256:' || encode((c.lease).token_hash, 'hex'),
+             'lease_until', _utc((c.lease).lease_until), 'deadline_at', _utc((c.lease).deadline_at),
+             'task_status', 'in_progress', 'status', 'claimed', 'attempt', c.attempt,
+             'fence', (c.lease).fence), v_now, v_newest.open_tasks
+      from claimed c
+  ), active as (
+    insert into task_activity (workspace_id, task_id, sequence, at)
+    select p_ws, c.task_id, c.sequence, v_now from claimed c
+    on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at
   )
-  select array_agg(_event(c.cause, 'task.run_claimed', l.task_id, l.run_id, jsonb_build_object(
-           'claimed_by', _actor(l.claimed_by_kind, l.claimed_by_ref), 'agent_name', l.agent_name,
-           'session_id', l.session_id, 'claim_kind', l.claim_kind,
-           'claim_token_hash', 'sha256:' || encode(l.token_hash, 'hex'),
-           'lease_until', _utc(l.lease_until), 'deadline_at', _utc(l.deadline_at))) order by x.n)
-    into v_events
-    from leased l
-    join unnest(p_claimed) x on x.run_id = l.run_id
-    join unnest(p_calls) c on c.n = x.n;
-  return v_events;
+  select c.n, null::text, null::jsonb, false, _claim_json(c.task, c.run, c.lease_told, c.channel, i::task_body,
+           (select p.error from run_body p
+             where p.workspace_id = p_ws and p.run_id = c.previous_run_id),
+           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), c.token), 0
+    from claimed c
+    left join lateral (select k.* from task_body k
+      where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
+   order by c.sequence;                      -- of each caller in the order of the queue
+end $$;
+
+-- The answers to claims that were repeated, of leases that still live.
+create function _repeated_claims(
+  p_ws text, p_again claimed_run[], p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea)
+returns setof call_answer language plpgsql as $$
+begin
+  return query
+  select c.n, null::text, null::jsonb, true, _claim_json(w.task, w.body, w.lease, w.coordination_channel,
+           i::task_body, (select p.error from run_body p
+             where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
+           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id),
+           case when w.token_hash = sha256(convert_to(k.token, 'UTF8')) then k.token
+             -- Derived under the secret before, whose token the lease holds.
+             else _claim_token(p_ws, c.run_id, w.fence, p_outer_previous, p_inner_previous) end), 0
+    from unnest(p_again) with ordinality c (n, run_id, task_id, offer_place, task_place, place)
+    cross join lateral (select w.* from run_wire w
+      where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w
+    left join lateral (select k.* from task_body k
+      where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
+    cross join lateral (select _claim_token(p_ws, c.run_id, w.fence, p_outer, p_inner) as token offset 0) k
+   order by c.n, c.place;
 end $$;
 
 -- ══ 14. Heartbeat ═══════════════════════════════════════════════════════════════════════════════════════════
@@ -2495,6 +2713,8 @@ declare
   v_tasks text[];
   v_more new_event[];
   v_offers int := 0;
+  v_opened int;
+  v_answers call_answer[];
 begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
@@ -2503,22 +2723,30 @@ begin
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
     perform _report(p_workspace_id, v_passed);
-    insert into run_body (workspace_id, run_id, result)
-    select p_workspace_id, c.run_id, c.result from unnest(v_passed) c where c.result is not null
-    on conflict (workspace_id, run_id) do update set result = excluded.result;
-    with ended as (
-      update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now)
-        from unnest(v_passed) c
-        cross join lateral (select k.ctid from run k
-          where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) k
-       where r.ctid = k.ctid
-      returning r.run_id, r.task_id, r.fence, c.result, c.cause
+    with stored as (
+      insert into run_body (workspace_id, run_id, result)
+      select p_workspace_id, c.run_id, c.result from unnest(v_passed) c where c.result is not null
+      on conflict (workspace_id, run_id) do update set result = excluded.result
     ), freed as (
       update lease l set ended_at = v_now, ended_how = 'complete'
         from unnest(v_passed) c
         cross join lateral _live_lease(p_workspace_id, c.run_id) k
        where l.ctid = k.place
-      returning l.run_id, l.token_hash
+      returning l.*
+    ), ended as (
+      update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now)
+        from unnest(v_passed) c
+        cross join lateral (select k.ctid, k.task_id, k.network_channel from run k
+          where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) k
+        cross join lateral (select f.* from freed f where f.run_id = c.run_id offset 0) f
+        cross join lateral (select coalesce(t.identifier, t.title) as title from task t
+          where t.workspace_id = p_workspace_id and t.task_id = k.task_id offset 0) t
+        left join lateral (select b.metadata from run_body b
+          where b.workspace_id = p_workspace_id and b.run_id = c.run_id offset 0) b on true
+        cross join lateral (select _channel_json(p_workspace_id, k.task_id, c.run_id, k.network_channel, t.title,
+                                                 b.metadata, v_now) as body offset 0) h
+       where r.ctid = k.ctid
+      returning c.n, r.run_id, r.task_id, c.result, c.cause, f.token_hash, _lease_json(r, f::lease, h.body) as lease
     ), forgotten as (
       update task_body b set checkpoint = null
         from ended e
@@ -2528,20 +2756,24 @@ begin
     )
     select array_agg(_event(e.cause, 'task.run_completed', e.task_id, e.run_id, jsonb_build_object(
              'result', e.result, 'usage', u.body,
-             'claim_token_hash', 'sha256:' || encode(f.token_hash, 'hex'), 'review_id', null))
+             'claim_token_hash', 'sha256:' || encode(e.token_hash, 'hex'), 'review_id', null))
              order by e.run_id),
-           array_agg(e.task_id order by e.run_id)
-      into v_events, v_tasks
+           array_agg(e.task_id order by e.run_id),
+           array_agg(row(e.n, null, null, false, json_build_object('lease', e.lease)::text, 0)::call_answer)
+      into v_events, v_tasks, v_answers
       from ended e
-      join freed f using (run_id)
       cross join lateral (select u.body from run_usage_wire u
         where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
-    select x.events, x.offers into v_more, v_offers
+    select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_completed') x;
-    perform _log(p_workspace_id, v_now, v_events || v_more);
+    perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
+    return query select a.n, a.code, a.evidence, a.replayed, a.body, v_offers from unnest(v_answers) a;
   end if;
-  return query select * from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers);
+  if cardinality(v_passed) < cardinality(v_calls) then
+    return query select * from _ended_answers(p_workspace_id, v_calls,
+      array(select v from unnest(v_verdicts) v where v.code is not null), v_offers);
+  end if;
 end $$;
 
 -- A run about to fail: told by its holder, or by the sweep at its deadline (`how`).
@@ -2592,7 +2824,7 @@ begin
     join run_usage_wire u on u.workspace_id = p_ws and u.run_id = e.run_id
     left join unnest(v_next) n on n.previous_run_id = e.run_id;
   if v_next is not null then
-    v_enqueued := _add_runs(p_ws, p_now, v_next);
+    v_enqueued := _add_runs(p_ws, p_now, v_next, false);
     events := events || v_enqueued;
   end if;
 end $$;
@@ -2606,6 +2838,7 @@ declare
   v_failed record;
   v_more new_event[];
   v_offers int := 0;
+  v_opened int;
 begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
@@ -2617,10 +2850,10 @@ begin
     v_failed := _fail(p_workspace_id, v_now, array(
       select row(c.run_id, c.error, c.failure_kind, c.retryable, c.retry_after_seconds, c.metadata, 'fail',
                  c.cause)::failure from unnest(v_passed) c));
-    select x.events, x.offers into v_more, v_offers
+    select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_failed.tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_failed') x;
-    perform _log(p_workspace_id, v_now, v_failed.events || v_more);
+    perform _log(p_workspace_id, v_now, v_failed.events || v_more, v_opened);
   end if;
   return query
     select v.n, v.code, v.evidence, v.replayed, case when v.body is not null then _merge(v.body::json,
@@ -2645,6 +2878,7 @@ declare
   v_tasks text[];
   v_more new_event[];
   v_offers int := 0;
+  v_opened int;
 begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
@@ -2682,10 +2916,10 @@ begin
              'session_id', f.session_id, 'available_at', _utc(e.available_at))) order by e.run_id),
            array_agg(e.task_id order by e.run_id)
       into v_events, v_tasks from released e join freed f using (run_id);
-    select x.events, x.offers into v_more, v_offers
+    select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_released') x;
-    perform _log(p_workspace_id, v_now, v_events || v_more);
+    perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
   end if;
   return query select * from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers);
 end $$;
@@ -2744,6 +2978,7 @@ declare
   v_events new_event[] := '{}';
   v_stopped new_event[];
   v_more new_event[];
+  v_opened int;
 begin
   select array_agg(x.task_id) into v_tasks from (
     select t.task_id from task t
@@ -2781,9 +3016,9 @@ begin
     select count(*) into quarantined from unnest(v_events) e
      where e.event_type = 'task.run_needs_attention';
   end if;
-  select x.events, x.offers into v_more, offers
+  select x.events, x.offers, x.opened into v_more, offers, v_opened
     from _settle(p_workspace_id, v_tasks, v_now, array[v_cause], 'task.run_lease_expired') x;
-  perform _log(p_workspace_id, v_now, v_events || v_more);
+  perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
 end $$;
 
 -- Takes lapsed leases from their runs: queued again after a back-off, or needs_attention.
@@ -2902,7 +3137,7 @@ begin
   else
     insert into workspace (workspace_id, name, display_name, settings)
     select p_workspace ->> 'id', p_workspace ->> 'name', p_workspace ->> 'display_name',
-           _own_settings(coalesce(p_workspace -> 'settings', '{}'))
+           _own_settings(coalesce(nullif(p_workspace -> 'settings', 'null'), '{}'))
     on conflict (name) do nothing returning * into v_made;
     if v_made.workspace_id is null then
       perform _refuse('workspace_exists', jsonb_build_object('name', p_workspace -> 'name'));
@@ -3090,5 +3325,6 @@ begin
     execute format('alter function %s set enable_hashjoin = off', v_function);
     execute format('alter function %s set enable_mergejoin = off', v_function);
     execute format('alter function %s set enable_material = off', v_function);
+    execute format('alter function %s set enable_memoize = off', v_function);
   end loop;
 end $$;

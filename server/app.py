@@ -27,7 +27,7 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import cleanup, expiry, promotion
+from server.loops import cascade, cleanup, expiry, promotion
 from server.loops.every import every
 from server.rules.ids import new_id
 from server.rules.tokens import new_api_key
@@ -47,6 +47,7 @@ PROBE_SECONDS = 10.0
 LISTEN_AGAIN_SECONDS = 1.0
 PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 1000
+CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
 
 
@@ -201,6 +202,7 @@ def _start_loops(config: Config, services: Services, stack: AsyncExitStack) -> N
             PROMOTE_SECONDS,
             partial(promotion.run_once, db, PROMOTE_BATCH, hub.changed),
         )
+        start("cascade", CASCADE_SECONDS, partial(cascade.run_once, db, hub.changed))
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
     stack.push_async_callback(claiming.idle)
     stack.push_async_callback(services.holding.idle)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import signal
 import socket
@@ -22,6 +23,9 @@ BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 # A worker that dies sooner than this after its start waits before it is replaced.
 RESTART_SECONDS = 1.0
+# Requests leave next to no cycles, but collecting at Python's own pace takes a fifth of the
+# throughput: what lives as long as the process is set apart, and young objects are looked at less.
+YOUNG_OBJECTS = 20_000
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -41,6 +45,9 @@ class Worker(uvicorn.Server):
         if parent is not None:
             asyncio.get_running_loop().add_reader(parent.sentinel, self._orphaned, parent.sentinel)
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS, 20, 50)
         if self._served is not None:
             self._served.set()
 

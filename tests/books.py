@@ -9,6 +9,7 @@ Connection = psycopg.Connection[Any]
 TABLES = (
     "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
     "lease", "lane", "offer", "event", "task_activity", "idempotency_key", "agent_session",
+    "cascade_task",
 )  # fmt: skip
 # The last-seen time of a known session may move with any call.
 ROWS = """
@@ -88,10 +89,22 @@ RULES = {
           left join offer o on o.workspace_id = r.workspace_id and o.run_id = r.run_id
          where r.workspace_id = %(ws)s and r.status = 'queued' and t.status = 'ready'
            and (o.run_id is null) = (r.due_at is null)""",
-    "only queued runs of ready tasks wait for their time": """
+    "only queued runs of ready tasks wait for their time, others for their gates": """
         select r.run_id from run r join task t using (workspace_id, task_id)
-         where r.workspace_id = %(ws)s and r.due_at is not null
-           and (r.status, t.status, r.due_at) <> ('queued', 'ready', r.available_at)""",
+         where r.workspace_id = %(ws)s and (r.status = 'queued' or r.due_at is not null)
+           and (r.status, r.due_at) is distinct from ('queued', case
+             when t.status <> 'ready' then 'infinity' when r.due_at is not null then r.available_at
+             end)""",
+    "the newest event counts the open tasks": f"""
+        select e.open_tasks from event e where e.workspace_id = %(ws)s
+           and e.sequence = (select max(sequence) from event where workspace_id = %(ws)s)
+           and e.open_tasks <> (
+             select count(*) from task where workspace_id = %(ws)s and status not in {ENDED})""",
+    "each run's lane is there while the run may come back into the queue": """
+        select r.run_id from run r
+          left join lane l on l.workspace_id = r.workspace_id and l.lane_id = r.lane_id
+         where r.workspace_id = %(ws)s and l.lane_id is null
+           and r.status in ('queued', 'claimed', 'starting', 'running')""",
     "P7: what is ready is queued where that is asked for": """
         select t.task_id from task t where t.workspace_id = %(ws)s and t.status = 'ready'
            and t.auto_enqueue_on_ready and t.newest_run_id is null""",
@@ -112,7 +125,8 @@ RULES = {
         select c.task_id from task c join task p
             on p.workspace_id = c.workspace_id and p.task_id = c.parent_task_id
          where c.workspace_id = %(ws)s and p.canceled and c.status not in {ENDED}
-           and c.status <> 'in_progress'""",
+           and c.status <> 'in_progress' and not exists (select from cascade_task w
+             where w.workspace_id = c.workspace_id)""",
 }  # fmt: skip
 
 

@@ -62,7 +62,8 @@ HOT: Final = (
 
 CREATE_ERRORS: Final = (
     "task_exists", "task_not_found", "dependency_self", "dependency_exists", "dependency_limit",
-    "depth_limit", "children_limit", "subtree_limit", "task_canceled", *LEASE_ERRORS,
+    "depth_limit", "children_limit", "subtree_limit", "task_canceled", "quota_exceeded",
+    "lane_limit", *LEASE_ERRORS,
 )  # fmt: skip
 
 TASKS: Final = (
@@ -95,7 +96,7 @@ TASKS: Final = (
         "POST", "/api/tasks/{id}/start", tasks.start_task, "tasks.start", "AOM", (201,),
         keyed=True, errors=(
             "task_not_found", "task_canceled", "open_run_exists", "attempts_exhausted",
-            "task_blocked",
+            "task_blocked", "lane_limit",
         ),
     ),
     Route(
@@ -126,6 +127,7 @@ TASKS: Final = (
         "POST", "/api/tasks/{id}/runs", tasks.enqueue_run, "tasks.enqueue_run", "AOM", (201,),
         keyed=True, errors=(
             "task_not_found", "task_canceled", "open_run_exists", "attempts_exhausted",
+            "lane_limit",
         ),
     ),
     Route(
@@ -155,13 +157,14 @@ RUNS: Final = (
         keyed=True, operator=True, errors=(
             "run_not_found", "task_run_still_active", "task_run_already_terminal",
             "run_superseded", "run_already_retried", "open_run_exists", "task_canceled",
-            "retry_chain_too_deep",
+            "retry_chain_too_deep", "lane_limit",
         ),
     ),
     Route(
         "POST", "/api/runs/{id}/recover", runs.recover_run, "tasks.recover_run", "OM", (201,),
         keyed=True, operator=True, errors=(
             "run_not_found", "task_run_not_recoverable", "task_canceled", "retry_chain_too_deep",
+            "lane_limit",
         ),
     ),
     Route("GET", "/api/events", events.list_events, "events.list"),

@@ -1,9 +1,13 @@
-"""Forgets what has served its time: old idempotency keys, sessions long unseen."""
+"""Forgets what has served its time: idempotency keys, sessions long unseen, lanes nobody uses."""
 
+from server import limits
 from server.db.pool import Database
-from server.store import sweep
+from server.store import lanes, sweep
 
 
 async def run_once(db: Database) -> int:
     """Deletes one bounded batch of each; how many rows."""
-    return await sweep.delete_old_keys(db) + await sweep.delete_old_sessions(db)
+    deleted = await sweep.delete_old_keys(db) + await sweep.delete_old_sessions(db)
+    deleted += await lanes.delete_lanes(db)
+    await lanes.retire_lanes(db, limits.LANES_KEPT_COUNT)
+    return deleted

@@ -57,6 +57,23 @@ async def promote_runs(db: Database, workspace_id: str, limit: int) -> int:
     return promoted
 
 
+CASCADING_WORKSPACES = "select distinct workspace_id from cascade_task"
+
+
+async def cascading_workspaces(db: Database) -> list[str]:
+    """The workspaces where a failed dependency has more to cancel."""
+    return [row[0] for row in await db.many(CASCADING_WORKSPACES)]
+
+
+CONTINUE_CASCADE = "select canceled, offers from continue_cascade(%(workspace_id)s)"
+
+
+async def continue_cascade(db: Database, workspace_id: str) -> tuple[int, int]:
+    """Cancels one bounded batch; how many tasks, and how many runs came into the queue."""
+    [row] = await db.many(CONTINUE_CASCADE, workspace_id=workspace_id)
+    return row[0], row[1]
+
+
 DELETE_OLD_KEYS = """
 delete from idempotency_key k
  using (select workspace_id, key_id, key from idempotency_key
