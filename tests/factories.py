@@ -113,6 +113,13 @@ class Workspace:
         events: list[Any] = self.operator.get("/api/events", limit=500, **query).events
         return events
 
+    def log(self) -> list[Any]:
+        """The whole log, however long."""
+        events: list[Any] = []
+        while more := self.events(after_sequence=events[-1].sequence if events else 0):
+            events += more
+        return events
+
     def told(self, **query: Any) -> list[str]:
         """The types of events in the log, in order."""
         return [event.event_type for event in self.events(**query)]
