@@ -1,6 +1,6 @@
 """What the log of a workspace tells: its tasks, runs and edges, from the events alone."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.model import ENDED
 from tests.world import World
@@ -57,8 +57,8 @@ class Replay:
 
     def _create(self, task_id: str, payload: Fields, actor: Any, at: str) -> None:
         self.tasks[task_id] = payload | {
-            "canceled": False, "fence": 0, "version": 1, "attempts": 0, "by": (actor.kind, actor.ref),
-            "at": at, "closed_at": None, "status": None,
+            "canceled": False, "fence": 0, "version": 1, "attempts": 0, "status": None,
+            "by": (actor.kind, actor.ref), "at": at, "closed_at": None,
         }  # fmt: skip
         self.edges |= {(task_id, on): None for on in payload["depends_on"]}
 
@@ -91,7 +91,10 @@ class Replay:
         elif kind == "run_lease_expired":
             run["expiries"] = payload["lease_expiries"]
         elif kind == "run_needs_attention":
-            run |= {"expiries": payload["lease_expiries"], "error": payload["diagnostic"]["message"]}
+            run |= {
+                "expiries": payload["lease_expiries"],
+                "error": payload["diagnostic"]["message"],
+            }
         elif kind in ("run_completed", "run_failed", "run_canceled"):
             told = ("result", "error", "failure_kind", "retryable")
             run |= {name: payload[name] for name in told if name in payload} | {"ended_at": at}

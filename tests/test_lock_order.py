@@ -12,6 +12,7 @@ import pytest
 
 from tests.crowd import crowd, request
 from tests.factories import Held, Workspace
+from tests.replay import replay
 from tests.world import Servers, World
 
 # Batchers give up a lock after 100 ms and try again: a circle must be found before that.
@@ -119,3 +120,4 @@ def test_calls_that_meet_on_the_same_tasks_never_wait_in_a_circle(
                 sweep.result()
         assert max(met) < 500
         assert workspace.faults() == {}
+        replay(world, workspace.id, workspace.log())

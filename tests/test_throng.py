@@ -1,4 +1,7 @@
-"""Agents and operators who work on the same few tasks without any plan: the books stay in order."""
+"""Agents and operators who work on the same few tasks without any plan: the books stay in order.
+
+So does the log, from which they could be made again.
+"""
 
 import random
 from collections import Counter
@@ -8,6 +11,7 @@ from typing import Any, NamedTuple
 from tests.client import Client
 from tests.crowd import Line, Reply, crowd, request
 from tests.factories import Agent, Workspace
+from tests.replay import replay
 from tests.world import Servers, World
 
 TASK = {"title": "t", "auto_enqueue_on_ready": True, "retry": {"strategy": "none"}}
@@ -118,3 +122,4 @@ def test_whatever_is_called_at_once_the_books_stay_in_order(
         callers.together(lives)
     assert [met for met in throng.met if met[2] >= 500] == []
     assert {201, 404, 409} < {met[2] for met in throng.met}
+    replay(world, workspace.id, workspace.log())
