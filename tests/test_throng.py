@@ -72,6 +72,7 @@ class Throng:
         items: list[dict[str, Any]] = [{"title": "t", "ref": ref} for ref in "abcd"]
         items += [{"title": "t", "ref": "e", "depends_on_refs": ["a", "b"], "depends_on": [one]}]
         items += [{"title": "t", "ref": "f", "parent_task_id": other}]
+        items += [{"title": "t", "ref": "g", "depends_on": [one], "auto_enqueue_on_ready": False}]
         create = Step("POST", "/api/tasks/bulk", {"tasks": items, "defaults": defaults})
         depend = Step("POST", f"{task}/dependencies", {"depends_on_task_id": other})
         return dice.choice([
