@@ -1301,7 +1301,13 @@ begin
   if found then
     perform _refuse('task_not_found', jsonb_build_object('id', v_bad.id, 'index', v_bad.n));
   end if;
+end $$;
 
+-- What a parent allows, and the limits of trees: depth, direct children, descendants of one root.
+create function _check_trees(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
+declare
+  v_bad record;
+begin
   select x.n, t.closed_at into v_bad
     from unnest(p_tasks) x
     join task t on t.workspace_id = p_ws and t.task_id = x.parent_task_id
@@ -1318,13 +1324,7 @@ begin
     perform _refuse('validation_failed', jsonb_build_object('index', v_bad.n, 'errors', jsonb_build_array(
       jsonb_build_object('field', 'scope', 'rule', 'scope', 'message', 'must be that of the parent'))));
   end if;
-end $$;
 
--- The limits of trees: depth, direct children, descendants of one root.
-create function _check_trees(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
-declare
-  v_bad record;
-begin
   select p.depth into v_bad from _place_tasks(p_ws, p_tasks) p where p.depth > 32 limit 1;
   if found then
     perform _refuse('depth_limit', jsonb_build_object('limit', 32, 'count', v_bad.depth));
@@ -1405,7 +1405,9 @@ begin
     v_run_id := _guard(p_workspace_id, p_guard);
     v_now := lease_now();
     perform _check_tasks(p_workspace_id, v_tasks);
-    perform _check_trees(p_workspace_id, v_tasks);
+    if exists (select from unnest(v_tasks) x where x.parent_task_id is not null) then
+      perform _check_trees(p_workspace_id, v_tasks);
+    end if;
 
     insert into task (workspace_id, task_id, root_task_id, parent_task_id, depth, identifier, scope, title,
         network_channel, priority, max_attempts, auto_enqueue_on_ready, owner_kind, owner_ref, created_by_kind,
