@@ -1525,6 +1525,19 @@ begin
   return v_task;
 end $$;
 
+-- Locks a task whose status may change with the tasks that wait for it: one sorted statement, so that two
+-- transitions meet in order. Edges added meanwhile are met by settle().
+create function _lock_with_waiting(p_ws text, p_task_id text) returns task language plpgsql as $$
+begin
+  perform 1 from task t
+    where t.workspace_id = p_ws and t.task_id = any (array(
+      select p_task_id
+      union
+      select d.task_id from dependency d where d.workspace_id = p_ws and d.depends_on_task_id = p_task_id))
+    order by t.task_id for no key update;
+  return _lock_task(p_ws, p_task_id);
+end $$;
+
 create function _task_answer(p_ws text, p_task_id text, out body text, out version int) language plpgsql as $$
 begin
   select json_build_object('task', w.body)::text, w.version into body, version
@@ -1791,11 +1804,8 @@ declare
   v_settled record;
 begin
   perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
-  v_task := _lock_task(p_workspace_id, p_task_id);
+  v_task := _lock_with_waiting(p_workspace_id, p_task_id);
   -- FOR UPDATE: also against those who lock it FOR SHARE to make a child or an edge.
-  perform 1 from task where workspace_id = p_workspace_id and task_id in (select d.task_id from dependency d
-      where d.workspace_id = p_workspace_id and d.depends_on_task_id = p_task_id)
-    order by task_id for no key update;
   perform 1 from task where workspace_id = p_workspace_id and task_id = p_task_id for update;
   v_now := lease_now();
   select count(*) into v_children from task
@@ -1879,7 +1889,7 @@ begin
   if replayed then
     v_run_id := v_kept.ids ->> 'run_id';
   else
-    v_task := _lock_task(p_workspace_id, p_task_id);
+    v_task := _lock_with_waiting(p_workspace_id, p_task_id);
     v_now := lease_now();
     perform _check_own(p_workspace_id, v_cause, p_role, v_task, false);
     perform _check_start(p_workspace_id, v_task);
@@ -1919,7 +1929,7 @@ declare
   v_trees record;
   v_settled record;
 begin
-  v_task := _lock_task(p_workspace_id, p_task_id);
+  v_task := _lock_with_waiting(p_workspace_id, p_task_id);
   v_now := lease_now();
   perform _check_own(p_workspace_id, v_cause, p_role, v_task, false);
   offers := 0;
@@ -1968,13 +1978,13 @@ begin
   end if;
 end $$;
 
--- Locks a run behind its task (whose id never changes) and returns it; an unknown one is refused.
+-- Locks a run behind its task (whose id never changes) and those that wait for that, and returns it; an unknown
+-- one is refused.
 create function _lock_run(p_ws text, p_run_id text) returns run language plpgsql as $$
 declare
   v_run run;
 begin
-  perform 1 from task t where t.workspace_id = p_ws and t.task_id = (
-    select r.task_id from run r where r.workspace_id = p_ws and r.run_id = p_run_id) for no key update;
+  perform _lock_tasks_of(p_ws, array[p_run_id]);
   select * into v_run from run r where r.workspace_id = p_ws and r.run_id = p_run_id for no key update;
   if not found then
     perform _refuse('run_not_found', jsonb_build_object('id', p_run_id));

@@ -106,6 +106,14 @@ def servers(database: str, tmp_path: Path) -> Iterator[Servers]:
 
 
 @pytest.fixture
+def alone(fresh_database: str, tmp_path: Path) -> Iterator[Servers]:
+    """Servers on a database that nobody else uses."""
+    own = Servers(fresh_database, tmp_path)
+    yield own
+    own.stop()
+
+
+@pytest.fixture
 def workspace(world: World) -> Iterator[Workspace]:
     """A workspace of this test's own, which must be in order when the test is done."""
     own = world.workspace()

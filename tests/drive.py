@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from tests.client import RefusedError
 from tests.factories import Held
 from tests.model import Lease, Task
+from tests.replay import replay
 from tests.transitions import Model
 from tests.world import World
 
@@ -118,6 +119,10 @@ class Drive:
         self.both(expected, lambda: held.call(operation, **body))
         assert expected or held.agent.replayed == (code == "replay")
         return code is None
+
+    def replay(self) -> None:
+        """What the log tells is what the tables have."""
+        replay(self.world, self.workspace.id, self.workspace.log())
 
     def compare(self) -> None:
         """Every row that the model knows of is as the model has it."""

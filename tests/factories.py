@@ -95,6 +95,11 @@ class Workspace:
         self.world.sweep()
         return before - self._live_leases()
 
+    def until_swept(self) -> None:
+        """Returns when no lease of this workspace is left; some server must sweep."""
+        while self._live_leases():
+            pass
+
     def _live_leases(self) -> int:
         [[count]] = self.world.db.execute(LIVE_LEASES, [self.id])
         return int(count)
@@ -106,6 +111,13 @@ class Workspace:
     def events(self, **query: Any) -> list[Any]:
         """The log, whole or filtered."""
         events: list[Any] = self.operator.get("/api/events", limit=500, **query).events
+        return events
+
+    def log(self) -> list[Any]:
+        """The whole log, however long."""
+        events: list[Any] = []
+        while more := self.events(after_sequence=events[-1].sequence if events else 0):
+            events += more
         return events
 
     def told(self, **query: Any) -> list[str]:

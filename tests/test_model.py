@@ -198,6 +198,7 @@ class Life(RuleBasedStateMachine):
         self.drive.compare()
 
     def teardown(self) -> None:
+        self.drive.replay()
         assert self.drive.workspace.faults() == {}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from server import telemetry
 from server.telemetry import occur
@@ -14,11 +15,14 @@ METRICS_PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    root = logging.getLogger()
+def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Others log where they did before, not into what a test of this file has captured."""
+    root, told = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(telemetry, "_minimum", telemetry._minimum)
     yield
     root.handlers[:], root.level = handlers, level
+    structlog.configure(**told)
 
 
 def _line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:

@@ -1,0 +1,130 @@
+"""What the log of a workspace tells: its tasks, runs and edges, from the events alone."""
+
+from typing import Any
+
+from tests.model import ENDED
+from tests.world import World
+
+Fields = dict[str, Any]
+TASKS = """
+select task_id, status, canceled, fence, version, attempts_used, dependencies_waiting,
+       parent_task_id, created_by_kind, created_by_ref, _utc(created_at), _utc(closed_at)
+  from task where workspace_id = %s
+"""
+RUNS = """
+select r.run_id, r.task_id, r.attempt, r.status, r.previous_run_id, r.fence, r.claim_count,
+       r.lease_expiries, r.failure_kind, r.retryable, b.error, b.result, l.session_id,
+       l.agent_name, _utc(l.claimed_at), _utc(r.ended_at)
+  from run r left join run_body b using (workspace_id, run_id)
+  left join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id
+                   and l.fence = r.fence
+ where r.workspace_id = %s
+"""
+EDGES = "select task_id, depends_on_task_id, satisfied from dependency where workspace_id = %s"
+ENDINGS = {f"task.run_{status}" for status in ENDED}
+
+
+class Replay:
+    """A workspace as its log has it."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Fields] = {}
+        self.runs: dict[str, Fields] = {}
+        self.edges: dict[tuple[str, str], None] = {}
+
+    def see(self, event: Any) -> None:
+        """Takes in the next event."""
+        payload, task_id, at = event.payload, event.task_id, event.timestamp
+        if event.event_type == "task.created":
+            self._create(task_id, payload, event.actor, at)
+        elif event.event_type == "task.deleted":
+            self._delete(task_id)
+        elif event.event_type == "task.dependency_added":
+            self.edges[task_id, payload["depends_on_task_id"]] = None
+        elif event.event_type == "task.dependency_removed":
+            del self.edges[task_id, payload["depends_on_task_id"]]
+        elif event.event_type in ("task.updated", "task.canceled"):
+            self.tasks[task_id] |= payload.get("changes", {"canceled": True})
+            self.tasks[task_id]["version"] += 1
+        if event.run_id is not None:
+            self._run(event.event_type.removeprefix("task."), event)
+        if task_id in self.tasks:
+            self._status(self.tasks[task_id], payload["task_status"], at)
+
+    def _status(self, task: Fields, status: str, at: str) -> None:
+        closed = task["closed_at"] or at
+        task |= {"status": status, "closed_at": closed if status in ENDED else None}
+
+    def _create(self, task_id: str, payload: Fields, actor: Any, at: str) -> None:
+        self.tasks[task_id] = payload | {
+            "canceled": False, "fence": 0, "version": 1, "attempts": 0, "status": None,
+            "by": (actor.kind, actor.ref), "at": at, "closed_at": None,
+        }  # fmt: skip
+        self.edges |= {(task_id, on): None for on in payload["depends_on"]}
+
+    def _delete(self, task_id: str) -> None:
+        del self.tasks[task_id]
+        self.runs = {n: run for n, run in self.runs.items() if run["task_id"] != task_id}
+        self.edges = {edge: None for edge in self.edges if edge[0] != task_id}
+
+    def _run(self, kind: str, event: Any) -> None:
+        payload, at = event.payload, event.timestamp
+        task = self.tasks[event.task_id]
+        if kind in ("run_enqueued", "run_operator_retry", "run_recovered_from_attention"):
+            task["attempts"] += 1
+            previous = payload.get("previous_run_id") or payload.get("source_run_id")
+            self.runs[event.run_id] = {"task_id": event.task_id, "previous": previous}
+        if kind == "run_recovered_from_attention":
+            self.runs[payload["source_run_id"]] |= {
+                "status": "failed", "failure_kind": "operator_forced", "retryable": False,
+                "error": payload["reason"], "ended_at": at,
+            }  # fmt: skip
+        run = self.runs[event.run_id]
+        run |= {"status": payload["status"], "attempt": payload["attempt"]}
+        if kind == "run_claimed":
+            task["fence"] = payload["fence"]
+            run["claims"] = run.get("claims", 0) + 1
+            run |= {
+                "session": payload["session_id"], "agent": payload["agent_name"], "claimed_at": at,
+                "fence": payload["fence"],
+            }  # fmt: skip
+        elif kind == "run_lease_expired":
+            run["expiries"] = payload["lease_expiries"]
+        elif kind == "run_needs_attention":
+            run |= {
+                "expiries": payload["lease_expiries"],
+                "error": payload["diagnostic"]["message"],
+            }
+        elif kind in ("run_completed", "run_failed", "run_canceled"):
+            told = ("result", "error", "failure_kind", "retryable")
+            run |= {name: payload[name] for name in told if name in payload} | {"ended_at": at}
+
+    def satisfied(self, task_id: str, on: str) -> bool:
+        """Whether an edge holds nothing up any more."""
+        good = {"block": {"completed"}, "cancel": {"completed"}, "run": ENDED}
+        return self.tasks[on]["status"] in good[self.tasks[task_id]["on_dependency_failure"]]
+
+
+def replay(world: World, workspace_id: str, events: list[Any]) -> None:
+    """The log is whole, and the tables are as it tells."""
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    told = Replay()
+    for event in events:
+        if event.task_id is not None:
+            told.see(event)
+    assert set(world.db.execute(EDGES, [workspace_id])) == {
+        (*edge, told.satisfied(*edge)) for edge in told.edges
+    }
+    assert set(world.db.execute(TASKS, [workspace_id])) == {
+        (task_id, t["status"], t["canceled"], t["fence"], t["version"], t["attempts"],
+         sum(not told.satisfied(*edge) for edge in told.edges if edge[0] == task_id),
+         t["parent_task_id"], *t["by"], t["at"], t["closed_at"])
+        for task_id, t in told.tasks.items()
+    }  # fmt: skip
+    assert set(world.db.execute(RUNS, [workspace_id])) == {
+        (run_id, r["task_id"], r["attempt"], r["status"], r["previous"], r.get("fence"),
+         r.get("claims", 0), r.get("expiries", 0), r.get("failure_kind"), r.get("retryable"),
+         r.get("error"), r.get("result"), r.get("session"), r.get("agent"), r.get("claimed_at"),
+         r.get("ended_at"))
+        for run_id, r in told.runs.items()
+    }  # fmt: skip
