@@ -54,6 +54,11 @@ class Server:
         self._end(signal.SIGTERM)
         return self.process.returncode
 
+    def until_told(self, event: str) -> None:
+        """Returns when this stands in its log."""
+        while event not in self.log.read_text():
+            assert self.process.poll() is None
+
     def errors(self, since: int = 0) -> list[dict[str, Any]]:
         """What was logged at error level behind this position of the log."""
         lines = self.log.read_bytes()[since:].splitlines()

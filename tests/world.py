@@ -86,10 +86,10 @@ class World:
         """What a service of the server does on this database."""
         return self._runner.run(service(self._pool))
 
-    def until_waiting(self, count: int = 1) -> None:
-        """Returns when so many other calls are under way at the server."""
+    def until_waiting(self, count: int = 1, at: Client | None = None) -> None:
+        """Returns when so many other calls are under way at the server, or at another one."""
         name = "worklease_http_requests_in_flight "
-        while f"{name}{count + 1}.0" not in self.admin.get("/metrics"):
+        while f"{name}{count + 1}.0" not in (at or self.admin).get("/metrics"):
             pass
 
     def until_blocked(self, count: int = 1) -> None:

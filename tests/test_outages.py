@@ -1,0 +1,123 @@
+"""A server without its database says so and recovers by itself; one that is told to stop drains."""
+
+import random
+import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.client import Client
+from tests.crowd import Line, crowd, request
+from tests.factories import Agent, Workspace
+from tests.streams import subscribed
+from tests.world import Servers, World
+
+DROP_ALL = """
+select count(pg_terminate_backend(pid)) from pg_stat_activity
+ where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+"""
+CLAIM = "/api/agent/tasks/claim-next"
+DROPS, LOADS = 6, 16
+
+
+class Work:
+    """Calls that go on while connections to the database are dropped."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.met: Counter[str] = Counter()
+        self.made: list[str] = []
+        self.completed: list[str] = []
+        self.over = False
+
+    async def goes_on(self, line: Line, agent: Agent) -> None:
+        """Makes a task, claims one and completes it, until all drops have been got over."""
+        while not self.over:
+            body = {"title": "t", "auto_enqueue_on_ready": True}
+            made = await self._call(line, request(agent, "POST", "/api/tasks", body))
+            self.made += [made["task"]["id"]] if made else []
+            claimed = await self._call(line, request(agent, "POST", CLAIM, {}))
+            if claimed:
+                lease = claimed["claim"]["lease"]
+                path = f"/api/agent/tasks/{lease['run_id']}/complete"
+                done = request(agent, "POST", path, {"claim_token": lease["claim_token"]})
+                if await self._call(line, done):
+                    self.completed.append(lease["run_id"])
+
+    async def _call(self, line: Line, call: bytes) -> Any:
+        reply = await line.ask(call)
+        self.met[reply.code or str(reply.status)] += 1
+        return reply.told if reply.status < 300 else None
+
+    async def drop(self, line: Line) -> None:
+        """Drops every connection, each time after some more calls went well."""
+        dice = random.Random(1)
+        alive = request(self.workspace.operator, "GET", "/healthz")
+        for drop in range(DROPS + 1):
+            if drop > 0:
+                self.workspace.world.db.execute(DROP_ALL)
+            enough = self.met["200"] + dice.randint(30, 50)
+            while self.met["200"] < enough:
+                await line.ask(alive)
+        self.over = True
+
+
+def test_a_server_whose_connections_are_all_dropped_goes_on(alone: Servers) -> None:
+    """P5, P8: clients see errors that may be tried again, and no other; nothing told is lost."""
+    world = World(alone.start().server)
+    workspace = world.workspace()
+    work, agents = Work(workspace), [workspace.agent() for _ in range(LOADS)]
+    with crowd([world.server.url], LOADS + 1) as callers:
+        dropper, *lines = callers.lines
+        lives = [work.goes_on(*each) for each in zip(lines, agents, strict=True)]
+        callers.together([work.drop(dropper), *lives])
+    assert work.met["database_unavailable"] > 0
+    assert work.met.keys() <= {"200", "201", "204", "database_unavailable"}
+    with subscribed(workspace.operator, f"/api/tasks/{work.made[0]}/stream") as stream:
+        stream.until("ready")
+        workspace.operator.patch(f"/api/tasks/{work.made[0]}", title="still here")
+        frame = stream.next()
+        assert frame is not None
+        assert frame.event == "task.updated"
+    assert {workspace.run(run_id).status for run_id in work.completed} == {"completed"}
+    assert len(work.made) == len({workspace.get(task_id).id for task_id in work.made})
+    assert workspace.faults() == {}
+    world.close()
+
+
+def test_a_server_that_is_told_to_stop_ends_waits_and_streams(
+    workspace: Workspace, servers: Servers
+) -> None:
+    """Long-polls answer that there is nothing, streams end, and the exit status is 0."""
+    further, task = servers.start(), workspace.task(auto_enqueue_on_ready=False)
+    admin = Client(further.http, workspace.world.admin.key)
+    agent = Agent(further.http, workspace.key("agent"), **workspace.agent().headers)
+    own = Client(further.http, workspace.operator.key)
+    with ThreadPoolExecutor(1) as pool:
+        with subscribed(own, f"/api/tasks/{task.id}/stream") as stream:
+            stream.until("ready")
+            claim = pool.submit(agent.claims, wait_seconds=55)
+            workspace.world.until_waiting(2, at=admin)
+            further.server.process.send_signal(signal.SIGTERM)
+            assert stream.rest() == []
+        assert claim.result() == []
+    assert further.server.stop() == 0
+    assert further.server.errors() == []
+
+
+def test_a_server_that_is_told_to_stop_finishes_what_is_under_way(
+    world: World, workspace: Workspace, servers: Servers
+) -> None:
+    """P5: a batch that is at the database is answered before the process ends."""
+    further = servers.start()
+    agent = Agent(further.http, workspace.key("agent"), **workspace.agent().headers)
+    task = workspace.task()
+    held = agent.claim()
+    with ThreadPoolExecutor(1) as pool:
+        with workspace.locked("log"):
+            done = pool.submit(held.complete, result=1)
+            world.until_blocked()
+            further.server.process.send_signal(signal.SIGTERM)
+            further.server.until_told("server_draining")
+        assert done.result().lease.status == "completed"
+    assert (further.server.stop(), workspace.get(task.id).status) == (0, "completed")
