@@ -942,7 +942,9 @@ declare
   v_who int[] := p_who;
   v_left int;
   v_targets text[];
+  v_target_roots text[];
   v_target_who int[];
+  v_places jsonb;                            -- the root and the cause of each task of the level
   v_ended new_event[];
   v_canceled new_event[];
 begin
@@ -964,10 +966,11 @@ begin
       where r.workspace_id = p_ws and t.task_id = any (v_level) order by r.run_id for no key update of r;
 
     -- What was canceled before has nothing open below it.
-    select array_agg(x.task_id), array_agg(x.root), array_agg(x.who),
+    select array_agg(x.task_id), jsonb_object_agg(x.task_id, jsonb_build_array(x.root, x.who)),
            array_agg(x.task_id) filter (where t.status not in ('completed', 'failed')),
+           array_agg(x.root) filter (where t.status not in ('completed', 'failed')),
            array_agg(x.who) filter (where t.status not in ('completed', 'failed'))
-      into v_level, v_roots, v_who, v_targets, v_target_who
+      into v_level, v_places, v_targets, v_target_roots, v_target_who
       from unnest(v_level, v_roots, v_who) x (task_id, root, who)
       cross join lateral (select k.status, k.canceled from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
@@ -1004,19 +1007,17 @@ begin
                'canceled_run_ids', case when e.run_id is null then '[]'
                                         else jsonb_build_array(e.run_id) end)) order by x.task_id)
       into v_ended, v_canceled
-      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
-      join unnest(v_targets) g (task_id) using (task_id)
+      from unnest(v_targets, v_target_roots, v_target_who) x (task_id, root, who)
       left join ended e using (task_id) left join freed f using (run_id);
 
     tasks := tasks || v_targets;
     who := who || v_target_who;
     events := events || coalesce(v_ended, '{}') || coalesce(v_canceled, '{}');
-    select array_agg(c.task_id order by c.task_id), array_agg(x.root order by c.task_id),
-           array_agg(x.who order by c.task_id)
+    select array_agg(c.task_id order by c.task_id),
+           array_agg(v_places -> c.parent_task_id ->> 0 order by c.task_id),
+           array_agg((v_places -> c.parent_task_id ->> 1)::int order by c.task_id)
       into v_level, v_roots, v_who
-      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
-      cross join lateral (select k.task_id from task k
-        where k.workspace_id = p_ws and k.parent_task_id = x.task_id offset 0) c;
+      from task c where c.workspace_id = p_ws and c.parent_task_id = any (v_level);
   end loop;
 end $$;
 
