@@ -109,7 +109,8 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         return connection
 
     in_use = tuple(filter(None, (_secret(config), config.secret_previous)))
-    claiming = Claiming(db, connect(), config.batch_max, _pads(in_use))
+    limits = (config.batch_max, config.db_timeout_seconds)
+    claiming = Claiming(db, connect(), *limits, _pads(in_use))
     hub = Hub(db, direct, claiming.offered)
     claiming.claimed = lambda workspace_id: hub.changed(workspace_id, 0)
     services = Services(
@@ -119,7 +120,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         identity=Identity(db, config.rate_limit),
         settings=SettingsCache(db),
         claiming=claiming,
-        holding=Holding(connect, config.batch_max, hub.changed),
+        holding=Holding(connect, *limits, hub.changed),
         hub=hub,
         secrets=in_use,
         openapi=document_json(),
