@@ -163,8 +163,11 @@ create table task (
   primary key (workspace_id, task_id),
   foreign key (workspace_id, parent_task_id) references task
 ) with (fillfactor = 80);                    -- a claim and a completion update in place (HOT)
-create index task_parent on task (workspace_id, parent_task_id) where parent_task_id is not null;
+create index task_parent on task (workspace_id, parent_task_id, created_at, task_id)
+  where parent_task_id is not null;
 create index task_root on task (workspace_id, root_task_id) where parent_task_id is not null;
+-- For lists, which name its condition (true of every task) and so are the only ones to meet it.
+create index task_created on task (workspace_id, created_at, task_id) where depth > 0;
 -- No other full index begins with workspace_id and is narrower than the primary key: for a workspace that looks
 -- empty the planner would take it, and read all tasks for one.
 
@@ -570,6 +573,35 @@ $$;
 -- ══ 8. Wire shapes ══════════════════════════════════════════════════════════════════════════════════════════
 -- One view an entity; `body` is its JSON, with the fields of the Struct of the same name in server/contract.
 
+-- What lists filter by; null asks for nothing. Written once, put by the planner where it is called.
+create function _task_fits(
+  p_task task, p_scope text, p_status text[], p_priority smallint[], p_approval_state text, p_owner_kind text,
+  p_owner_ref text, p_network_channel text, p_tag text[], p_identifier text, p_query text) returns boolean
+language sql stable as $$
+  select (p_scope is null or p_task.scope = p_scope)
+     and (p_status is null or p_task.status = any (p_status))
+     and (p_priority is null or p_task.priority = any (p_priority))
+     and (p_approval_state is null or p_approval_state = 'not_required')
+     and (p_owner_kind is null or p_task.owner_kind = p_owner_kind)
+     and (p_owner_ref is null or p_task.owner_ref = p_owner_ref)
+     and (p_network_channel is null or p_task.network_channel = p_network_channel)
+     and (p_tag is null or p_task.tags && p_tag)
+     and (p_identifier is null or p_task.identifier = p_identifier)
+     and (p_query is null or strpos(lower(p_task.title), lower(p_query)) > 0
+          or strpos(lower(p_task.identifier), lower(p_query)) > 0)
+$$;
+
+create function _event_fits(
+  p_event event, p_run_id text, p_event_type text[], p_actor_kind text, p_actor_ref text, p_since timestamptz,
+  p_until timestamptz) returns boolean language sql stable as $$
+  select (p_run_id is null or p_event.run_id = p_run_id)
+     and (p_event_type is null or p_event.event_type = any (p_event_type))
+     and (p_actor_kind is null or p_event.actor_kind = p_actor_kind)
+     and (p_actor_ref is null or p_event.actor_ref = p_actor_ref)
+     and (p_since is null or p_event.at >= p_since)
+     and (p_until is null or p_event.at < p_until)
+$$;
+
 -- Two JSON objects as one, the order of their fields kept.
 create function _merge(p_a json, p_b json) returns json language sql stable as $$
   select (left(p_a::text, -1) || ',' || substr(p_b::text, 2))::json
@@ -788,9 +820,13 @@ select t.workspace_id, t.task_id, _merge(t.common, (select to_json(w) from (sele
            where c.workspace_id = t.workspace_id and c.parent_task_id = t.task_id) as child_count,
          (select count(*) from dependency d
            where d.workspace_id = t.workspace_id and d.task_id = t.task_id) as dependency_count,
-         (select coalesce(json_agg(x.body), '[]') from (select d.body from dependency_reference_wire d
-           where d.workspace_id = t.workspace_id and d.task_id = t.task_id
-           order by d.created_at, d.depends_on_task_id limit 20) x) as dependencies,
+         (select coalesce(json_agg(r.body order by x.created_at, x.depends_on_task_id), '[]')
+            from (select d.created_at, d.depends_on_task_id from dependency d
+                   where d.workspace_id = t.workspace_id and d.task_id = t.task_id
+                   order by d.created_at, d.depends_on_task_id limit 20) x
+            cross join lateral (select r.body from dependency_reference_wire r
+              where r.workspace_id = t.workspace_id and r.task_id = t.task_id
+                and r.depends_on_task_id = x.depends_on_task_id offset 0) r) as dependencies,
          (select _run_summary(r.body::jsonb) from task o join run_wire r
               on r.workspace_id = o.workspace_id and r.run_id = o.newest_run_id and _is_open(r.status)
            where o.workspace_id = t.workspace_id and o.task_id = t.task_id) as active_run,
@@ -838,16 +874,22 @@ select e.workspace_id, e.sequence, e.task_id, e.root_task_id, e.event_type, (sel
 create view task_detail_wire as
 select t.workspace_id, t.task_id, t.version, json_build_object('task', (select to_json(w) from (select
          s.body as summary, _cut_result(t.body) as task,
-         (select coalesce(json_agg(x.body), '[]') from (select c.body from task k join task_summary_wire c
-              on c.workspace_id = k.workspace_id and c.task_id = k.task_id
-           where k.workspace_id = t.workspace_id and k.parent_task_id = t.task_id
-           order by k.created_at desc, k.task_id desc limit 50) x) as children,
+         (select coalesce(json_agg(c.body order by x.created_at desc, x.task_id desc), '[]')
+            from (select k.created_at, k.task_id from task k
+                   where k.workspace_id = t.workspace_id and k.parent_task_id = t.task_id
+                   order by k.created_at desc, k.task_id desc limit 50) x
+            cross join lateral (select c.body from task_summary_wire c
+              where c.workspace_id = t.workspace_id and c.task_id = x.task_id offset 0) c) as children,
          (select coalesce(json_agg(x.body), '[]') from (select d.body from dependency_wire d
            where d.workspace_id = t.workspace_id and d.task_id = t.task_id
            order by d.created_at, d.depends_on_task_id limit 1000) x) as dependencies,
-         (select coalesce(json_agg(x.body), '[]') from (select d.body from dependency_reference_wire d
-           where d.workspace_id = t.workspace_id and d.task_id = t.task_id
-           order by d.created_at, d.depends_on_task_id limit 1000) x) as dependency_references,
+         (select coalesce(json_agg(r.body order by x.created_at, x.depends_on_task_id), '[]')
+            from (select d.created_at, d.depends_on_task_id from dependency d
+                   where d.workspace_id = t.workspace_id and d.task_id = t.task_id
+                   order by d.created_at, d.depends_on_task_id limit 1000) x
+            cross join lateral (select r.body from dependency_reference_wire r
+              where r.workspace_id = t.workspace_id and r.task_id = t.task_id
+                and r.depends_on_task_id = x.depends_on_task_id offset 0) r) as dependency_references,
          (select coalesce(json_agg(x.body), '[]') from (select _cut_result(r.body) as body from run_wire r
            where r.workspace_id = t.workspace_id and r.task_id = t.task_id
            order by r.queued_at desc, r.run_id desc limit 50) x) as runs,
@@ -928,7 +970,9 @@ declare
   v_who int[] := p_who;
   v_left int;
   v_targets text[];
+  v_target_roots text[];
   v_target_who int[];
+  v_places jsonb;                            -- the root and the cause of each task of the level
   v_ended new_event[];
   v_canceled new_event[];
 begin
@@ -950,10 +994,11 @@ begin
       where r.workspace_id = p_ws and t.task_id = any (v_level) order by r.run_id for no key update of r;
 
     -- What was canceled before has nothing open below it.
-    select array_agg(x.task_id), array_agg(x.root), array_agg(x.who),
+    select array_agg(x.task_id), jsonb_object_agg(x.task_id, jsonb_build_array(x.root, x.who)),
            array_agg(x.task_id) filter (where t.status not in ('completed', 'failed')),
+           array_agg(x.root) filter (where t.status not in ('completed', 'failed')),
            array_agg(x.who) filter (where t.status not in ('completed', 'failed'))
-      into v_level, v_roots, v_who, v_targets, v_target_who
+      into v_level, v_places, v_targets, v_target_roots, v_target_who
       from unnest(v_level, v_roots, v_who) x (task_id, root, who)
       cross join lateral (select k.status, k.canceled from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
@@ -990,19 +1035,17 @@ begin
                'canceled_run_ids', case when e.run_id is null then '[]'
                                         else jsonb_build_array(e.run_id) end)) order by x.task_id)
       into v_ended, v_canceled
-      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
-      join unnest(v_targets) g (task_id) using (task_id)
+      from unnest(v_targets, v_target_roots, v_target_who) x (task_id, root, who)
       left join ended e using (task_id) left join freed f using (run_id);
 
     tasks := tasks || v_targets;
     who := who || v_target_who;
     events := events || coalesce(v_ended, '{}') || coalesce(v_canceled, '{}');
-    select array_agg(c.task_id order by c.task_id), array_agg(x.root order by c.task_id),
-           array_agg(x.who order by c.task_id)
+    select array_agg(c.task_id order by c.task_id),
+           array_agg(v_places -> c.parent_task_id ->> 0 order by c.task_id),
+           array_agg((v_places -> c.parent_task_id ->> 1)::int order by c.task_id)
       into v_level, v_roots, v_who
-      from unnest(v_level, v_roots, v_who) x (task_id, root, who)
-      cross join lateral (select k.task_id from task k
-        where k.workspace_id = p_ws and k.parent_task_id = x.task_id offset 0) c;
+      from task c where c.workspace_id = p_ws and c.parent_task_id = any (v_level);
   end loop;
 end $$;
 
@@ -1301,7 +1344,13 @@ begin
   if found then
     perform _refuse('task_not_found', jsonb_build_object('id', v_bad.id, 'index', v_bad.n));
   end if;
+end $$;
 
+-- What a parent allows, and the limits of trees: depth, direct children, descendants of one root.
+create function _check_trees(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
+declare
+  v_bad record;
+begin
   select x.n, t.closed_at into v_bad
     from unnest(p_tasks) x
     join task t on t.workspace_id = p_ws and t.task_id = x.parent_task_id
@@ -1318,13 +1367,7 @@ begin
     perform _refuse('validation_failed', jsonb_build_object('index', v_bad.n, 'errors', jsonb_build_array(
       jsonb_build_object('field', 'scope', 'rule', 'scope', 'message', 'must be that of the parent'))));
   end if;
-end $$;
 
--- The limits of trees: depth, direct children, descendants of one root.
-create function _check_trees(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
-declare
-  v_bad record;
-begin
   select p.depth into v_bad from _place_tasks(p_ws, p_tasks) p where p.depth > 32 limit 1;
   if found then
     perform _refuse('depth_limit', jsonb_build_object('limit', 32, 'count', v_bad.depth));
@@ -1405,7 +1448,9 @@ begin
     v_run_id := _guard(p_workspace_id, p_guard);
     v_now := lease_now();
     perform _check_tasks(p_workspace_id, v_tasks);
-    perform _check_trees(p_workspace_id, v_tasks);
+    if exists (select from unnest(v_tasks) x where x.parent_task_id is not null) then
+      perform _check_trees(p_workspace_id, v_tasks);
+    end if;
 
     insert into task (workspace_id, task_id, root_task_id, parent_task_id, depth, identifier, scope, title,
         network_channel, priority, max_attempts, auto_enqueue_on_ready, owner_kind, owner_ref, created_by_kind,

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.api.claiming import Claiming, Key
 from server.api.dispatch import Dispatcher
 from server.api.holding import Holding
-from server.api.hub import Hub
+from server.api.hub import PROBE_EVERY_SECONDS, Hub
 from server.api.identity import Identity
 from server.api.middleware import with_cors
 from server.api.openapi import document_json
@@ -43,7 +43,6 @@ from server.telemetry import (
 )
 
 POLL_SECONDS = 2.0
-PROBE_SECONDS = 10.0
 LISTEN_AGAIN_SECONDS = 1.0
 PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 1000
@@ -110,16 +109,18 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         return connection
 
     in_use = tuple(filter(None, (_secret(config), config.secret_previous)))
-    claiming = Claiming(db, connect(), config.batch_max, _pads(in_use))
+    limits = (config.batch_max, config.db_timeout_seconds)
+    claiming = Claiming(db, connect(), *limits, _pads(in_use))
     hub = Hub(db, direct, claiming.offered)
     claiming.claimed = lambda workspace_id: hub.changed(workspace_id, 0)
     services = Services(
         config=config,
         db=db,
+        creating=connect(),
         identity=Identity(db, config.rate_limit),
         settings=SettingsCache(db),
         claiming=claiming,
-        holding=Holding(connect, config.batch_max, hub.changed),
+        holding=Holding(connect, *limits, hub.changed),
         hub=hub,
         secrets=in_use,
         openapi=document_json(),
@@ -190,7 +191,7 @@ def _start_loops(config: Config, services: Services, stack: AsyncExitStack) -> N
 
     start("poll", POLL_SECONDS, poll)
     start("listen", LISTEN_AGAIN_SECONDS, hub.follow_others)
-    start("probe", PROBE_SECONDS, hub.probe)
+    start("probe", PROBE_EVERY_SECONDS, hub.probe)
     if config.loops:
         start(
             "expiry",

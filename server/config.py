@@ -157,7 +157,9 @@ class Config:
     migrate: bool = _setting(_flag, True, "bring the schema up to date at start")
     loops: bool = _setting(_flag, True, "run the loops here; false: another server must")
     pool_size: int = _setting(_whole(1, 1000), 10, "database connections per process")
-    db_timeout_seconds: float = _setting(_number(0.1, 60), 5, "longest wait for a connection")
+    db_timeout_seconds: float = _setting(
+        _number(0.1, 60), 5, "longest wait for a connection or a lock"
+    )
     statement_timeout_seconds: float = _setting(_number(1, 3600), 30, "limit per statement")
     sweep_seconds: float = _setting(_number(0.1, 10), 1, "interval of the expiry loop")
     sweep_batch: int = _setting(_whole(1, 100_000), 1000, "runs per pass of the expiry loop")

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -23,8 +23,6 @@ class Call(Protocol):
 
 C = TypeVar("C", bound=Call)
 A = TypeVar("A")
-# How long a call may wait for a lock that another transaction holds.
-BUSY_LIMIT_SECONDS: Final = 5.0
 Serve = Callable[[str, Sequence[C]], Awaitable[Sequence[A]]]
 
 
@@ -40,11 +38,14 @@ class Batcher(Generic[C, A]):
     """One kind of call. Batches are of one workspace; workspaces are served in turn."""
 
     def __init__(
-        self, operation: str, serve: Serve[C, A], limit: int, repeatable: Callable[[C], bool]
-    ) -> None:
+        self, operation: str, serve: Serve[C, A], limit: int, busy_seconds: float,
+        repeatable: Callable[[C], bool],
+    ) -> None:  # fmt: skip
         self._operation = operation
         self._serve = serve
         self._limit = limit
+        # How long a call may wait for a lock that another transaction holds.
+        self._busy_seconds = busy_seconds
         self._repeatable = repeatable
         self._queues: OrderedDict[str, list[Waiting[C, A]]] = OrderedDict()
         self._running: asyncio.Task[None] | None = None
@@ -93,20 +94,14 @@ class Batcher(Generic[C, A]):
             answers = await self._serve(workspace_id, [waiting.call for waiting in batch])
         except ConnectionLost:
             # The commit is unknown: what may be repeated is, once; the rest is told so.
-            await self._one_by_one(workspace_id, batch, lost=True)
+            batch = await self._one_by_one(workspace_id, batch, lost=True)
         except Busy as busy:
-            # A lock is held by somebody else: other workspaces first, then this one again.
-            waited = time.monotonic() - BUSY_LIMIT_SECONDS
-            kept = [waiting for waiting in batch if waiting.since > waited]
-            self._queues.setdefault(workspace_id, [])[:0] = kept
-            for waiting in batch:
-                if waiting.since <= waited:
-                    _refuse(waiting, busy)
+            self._later(workspace_id, batch, busy)
             batch = []
         except (Problem, Fault) as problem:
             # Rolled back: whose fault it is shows when each goes alone.
             if len(batch) > 1 and not _is_outage(problem):
-                await self._one_by_one(workspace_id, batch, lost=False)
+                batch = await self._one_by_one(workspace_id, batch, lost=False)
             else:
                 for waiting in batch:
                     _refuse(waiting, problem)
@@ -121,18 +116,35 @@ class Batcher(Generic[C, A]):
         seconds = time.perf_counter() - began
         occur(BatchServed, count=len(batch), value=seconds, operation=self._operation)
 
-    async def _one_by_one(self, workspace_id: str, batch: list[Waiting[C, A]], lost: bool) -> None:
+    def _later(self, workspace_id: str, batch: list[Waiting[C, A]], busy: Busy) -> None:
+        """A lock is held by somebody else: other workspaces first, then this one again."""
+        waited = time.monotonic() - self._busy_seconds
+        kept = [waiting for waiting in batch if waiting.since > waited]
+        self._queues.setdefault(workspace_id, [])[:0] = kept
         for waiting in batch:
+            if waiting.since <= waited:
+                _refuse(waiting, busy)
+
+    async def _one_by_one(
+        self, workspace_id: str, batch: list[Waiting[C, A]], lost: bool
+    ) -> list[Waiting[C, A]]:
+        """Those of the batch that were answered; who met a lock waits on."""
+        answered = []
+        for waiting in batch:
+            answered.append(waiting)
             if lost and not self._repeatable(waiting.call):
                 _refuse(waiting, Problem("database_unavailable", retry_after_seconds=1))
                 continue
             try:
                 [answer] = await self._serve(workspace_id, [waiting.call])
+            except Busy as busy:
+                self._later(workspace_id, [answered.pop()], busy)
             except (Problem, Fault) as problem:
                 _refuse(waiting, problem)
             else:
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
+        return answered
 
 
 def _is_outage(problem: Exception) -> bool:

@@ -97,7 +97,9 @@ class Waiter:
 class Claiming:
     """The claims of one process."""
 
-    def __init__(self, db: Database, asked: Asked, limit: int, key: Key) -> None:
+    def __init__(
+        self, db: Database, asked: Asked, limit: int, busy_seconds: float, key: Key
+    ) -> None:
         self._db = db
         self._asked = asked
         self._key = key
@@ -105,7 +107,7 @@ class Claiming:
         self._waiters: dict[str, dict[Waiter, None]] = {}
         self._empty_since: dict[str, float] = {}
         self._batcher: Batcher[Wish, Claimed] = Batcher(
-            "claim", self._serve, limit, lambda wish: wish.key is not None
+            "claim", self._serve, limit, busy_seconds, lambda wish: wish.key is not None
         )
         self.claimed: Callable[[str], None] = lambda _: None
         self.draining = False

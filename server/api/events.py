@@ -26,6 +26,7 @@ from server.telemetry import StreamOpened, StreamResync, occur
 COMMENT_EVERY_SECONDS: Final = 15.0
 KEY_CHECKED_EVERY_SECONDS: Final = 30.0
 PAGE_COUNT: Final = 200
+BEYOND: Final = 2**63 - 1
 
 
 async def list_timeline(
@@ -47,12 +48,14 @@ async def list_timeline(
 
 async def list_events(ctx: Context, query: EventListQuery) -> Encoded[EventListResponse]:
     """Lists the workspace's log."""
-    after = ctx.after(query)
+    after, descending = ctx.after(query), query.order == "desc"
+    reached: int = after[0] if after else 0
     latest = await events.latest_sequence(ctx.services.db, ctx.workspace_id)
     rows = await events.list_events(
         ctx.services.db,
         workspace_id=ctx.workspace_id,
-        after_sequence=query.after_sequence,
+        after=max(query.after_sequence or 0, 0 if descending else reached),
+        before=reached if descending and after else BEYOND,
         task_id=query.task_id,
         run_id=query.run_id,
         event_type=query.event_type,
@@ -60,8 +63,7 @@ async def list_events(ctx: Context, query: EventListQuery) -> Encoded[EventListR
         actor_ref=query.actor_ref,
         since=query.since,
         until=query.until,
-        cursor=after[0] if after else None,
-        descending=query.order == "desc",
+        descending=descending,
         limit=query.limit,
         page_bytes=limits.LONG_PAGE_LIMIT_BYTES,
     )

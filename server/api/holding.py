@@ -72,7 +72,9 @@ def plain(value: FreeJson | None) -> msgspec.Raw | None:
 class Holding:
     """The batchers of the calls under a lease."""
 
-    def __init__(self, connect: Callable[[], Asked], limit: int, changed: Changed) -> None:
+    def __init__(
+        self, connect: Callable[[], Asked], limit: int, busy_seconds: float, changed: Changed
+    ) -> None:
         self._changed = changed
 
         def batcher(operation: str, store: Any) -> Batcher[LeaseCall, CallAnswer]:
@@ -82,7 +84,7 @@ class Holding:
                 rows = await store(database, workspace_id, numbered(calls))
                 return self._in_order(workspace_id, operation, calls, rows)
 
-            return Batcher(operation, serve, limit, lambda _: True)
+            return Batcher(operation, serve, limit, busy_seconds, lambda _: True)
 
         self._heartbeats = batcher("heartbeat", leases.heartbeat_runs)
         self._reports = batcher("report", leases.report_runs)

@@ -17,6 +17,9 @@ CHANNEL: Final = "worklease"
 PROBE: Final = "probe"
 # Between two notifications of one process: what happens meanwhile goes with the next.
 NOTICE_EVERY_SECONDS: Final = 0.02
+PROBE_EVERY_SECONDS: Final = 10.0
+# Whose probe was not heard for so long does not listen any more.
+GONE_SECONDS: Final = 3 * PROBE_EVERY_SECONDS
 
 
 class Hub:
@@ -31,14 +34,17 @@ class Hub:
         self._pending: dict[str, int] = {}
         self._sending: asyncio.Task[None] | None = None
         self._sent_at = 0.0
-        self._probe_sent_at: float | None = None
         self._probe_back_at: float | None = None
+        # When the other listening processes were last heard.
+        self._others: dict[str, float] = {}
 
     def changed(self, workspace_id: str, offers: int) -> None:
         """Something was committed; offers: how many runs it put into the queue."""
         self._wake(workspace_id)
         if offers:
             self._offered(workspace_id, offers)
+        if self._alone():
+            return
         self._pending[workspace_id] = self._pending.get(workspace_id, 0) + offers
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
@@ -71,22 +77,38 @@ class Hub:
                 self.poll()
                 await self.probe()
             else:
-                self._hear(notice)
+                await self._hear(notice)
 
     async def probe(self) -> None:
-        """Sends a notification to itself."""
-        self._probe_sent_at = time.monotonic()
+        """Sends a notification to itself; it also tells the others that this process listens."""
         await send_notices(self._db, CHANNEL, [f"{self._name} {PROBE} 0"])
 
     def probe_age_seconds(self) -> float | None:
         """How long ago a notification of our own came back."""
         return None if self._probe_back_at is None else time.monotonic() - self._probe_back_at
 
-    def _hear(self, notice: str) -> None:
+    async def _hear_probe(self, name: str) -> None:
+        now = time.monotonic()
+        if name == self._name:
+            self._probe_back_at = now
+            return
+        known = name in self._others
+        self._others[name] = now
+        if not known:
+            # It has just begun to listen, and should not have to wait to learn of this process.
+            await self.probe()
+
+    def _alone(self) -> bool:
+        """Whether this process hears what is sent, and has heard nobody else send."""
+        gone = time.monotonic() - GONE_SECONDS
+        for name in [name for name, at in self._others.items() if at < gone]:
+            del self._others[name]
+        return not self._others and self._probe_back_at is not None and self._probe_back_at > gone
+
+    async def _hear(self, notice: str) -> None:
         name, workspace_id, offers = notice.split(" ")
         if workspace_id == PROBE:
-            if name == self._name:
-                self._probe_back_at = time.monotonic()
+            await self._hear_probe(name)
         elif name != self._name:
             self._wake(workspace_id)
             if offers != "0":

@@ -146,13 +146,13 @@ async def release(ctx: Context, run_id: RunId, body: LeaseReleaseRequest) -> Enc
 
 async def list_leases(ctx: Context, query: LeaseListQuery) -> Encoded[LeaseListResponse]:
     """Lists the live leases of the calling session, without tokens."""
-    after = ctx.after(query) or [None, None]
+    after_at, after_id = ctx.after(query) or ("-infinity", "")
     rows = await leases.list_leases(
         ctx.services.db,
         workspace_id=ctx.workspace_id,
         session_id=ctx.caller.session_id,
-        after_at=after[0],
-        after_id=after[1],
+        after_at=after_at,
+        after_id=after_id,
         limit=query.limit,
     )
     return pages(ctx, query, "leases", rows, extra='"reviews":[],')

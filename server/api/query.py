@@ -1,6 +1,7 @@
 """Queries into Structs."""
 
-from typing import Any, Generic, TypeVar
+import re
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -11,6 +12,8 @@ from server.contract.base import Query
 from server.errors import Problem
 
 Q = TypeVar("Q", bound=Query)
+# msgspec takes 3.0 for an integer.
+INTEGER: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 class QueryDecoder(Generic[Q]):
@@ -59,10 +62,14 @@ def _query_value(member: Member, text: str) -> Any:
         else trim(member, text)
     )
     try:
-        return msgspec.convert(value, member.annotation, strict=False)
+        told = msgspec.convert(value, member.annotation, strict=False)
     except msgspec.ValidationError as error:
         message = f"{member.name}: {PLACE.sub('', str(error))}"
         raise Problem("invalid_query", message, parameter=member.name) from None
+    if type(told) is int and not INTEGER.fullmatch(str(value)):
+        message = f"{member.name}: Expected `int`, got `float`"
+        raise Problem("invalid_query", message, parameter=member.name)
+    return told
 
 
 def refuse_parameters(raw: bytes) -> None:

@@ -20,15 +20,15 @@ async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encod
     """Lists the runs of a task, the last queued first."""
     if not await tasks.has_task(ctx.services.db, ctx.workspace_id, task_id):
         raise Problem("task_not_found", id=task_id)
-    after = ctx.after(query) or [None, None]
+    after_at, after_id = ctx.after(query) or ("infinity", "")
     rows = await runs.list_runs(
         ctx.services.db,
         workspace_id=ctx.workspace_id,
         task_id=task_id,
         status=query.status,
         session_id=query.session_id,
-        after_at=after[0],
-        after_id=after[1],
+        after_at=after_at,
+        after_id=after_id,
         limit=query.limit,
     )
     return pages(ctx, query, "runs", rows)

@@ -1,7 +1,7 @@
 """Tasks: what is to be done."""
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
@@ -27,17 +27,26 @@ from server.errors import Problem
 from server.rules.ids import new_id
 from server.store import tasks
 
+LISTED: Final = {
+    "activity": tasks.list_tasks_by_activity,
+    "created": tasks.list_tasks_by_creation,
+}
+
 
 async def list_tasks(ctx: Context, query: TaskListQuery) -> Encoded[TaskListResponse]:
     """Lists tasks, the most recently active first."""
-    after = ctx.after(query) or [None, None]
+    after_at, after_id = ctx.after(query) or ("infinity", "")
     filters = msgspec.structs.asdict(query)
     for name in ("cursor", "include_drafts"):
         del filters[name]
+    filters["roots"] = query.parent_task_id == "none"
     if query.priority is not None:
         filters["priority"] = [WEIGHTS[name] for name in query.priority]
-    rows = await tasks.list_tasks(
-        ctx.services.db, workspace_id=ctx.workspace_id, after_at=after[0], after_id=after[1],
+    listed = LISTED[query.sort]
+    if query.parent_task_id not in (None, "none"):
+        listed = tasks.list_children
+    rows = await listed(
+        ctx.services.db, workspace_id=ctx.workspace_id, after_at=after_at, after_id=after_id,
         **filters,
     )  # fmt: skip
     return pages(ctx, query, "tasks", rows)
@@ -66,8 +75,9 @@ async def _create(
         told["parent_task_id"] = parent_task_id
     check_depends_on(task_id, [] if body.depends_on is UNSET else body.depends_on, {})
     try:
-        made = await tasks.create_tasks(
+        made = await tasks.create_task(
             ctx.services.db,
+            ctx.services.creating,
             workspace_id=ctx.workspace_id,
             cause=ctx.cause,
             tasks=msgspec.json.encode([told]).decode(),

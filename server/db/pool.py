@@ -17,7 +17,8 @@ REPEATED: Final = ("40P01", "40001")
 REPEATS: Final = 3
 # Waited too long for a lock, or ran too long: nothing was changed.
 LOCKED: Final = "55P03"
-UNAVAILABLE: Final = ("57014", "57P01", "57P02", "57P03", "53300")
+STOPPED: Final = "57014"
+UNAVAILABLE: Final = ("57P01", "57P02", "57P03", "53300")
 LOCK_TIMEOUT: Final = "set lock_timeout = '100ms'"
 
 Row = tuple[Any, ...]
@@ -36,7 +37,7 @@ class Busy(Problem):
     def __init__(self) -> None:
         super().__init__(
             "database_unavailable",
-            "Another transaction holds what this needs; try again.",
+            "Another transaction holds what this call needs; nothing was changed.",
             retry_after_seconds=1,
         )
 
@@ -92,6 +93,9 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
             return
         if state == LOCKED:
             raise Busy from error
+        if state == STOPPED:
+            words = "The database stopped this call because it took too long; nothing was changed."
+            raise Problem("database_unavailable", words, retry_after_seconds=1) from error
         if state in UNAVAILABLE or isinstance(error, (PoolTimeout, psycopg.OperationalError)):
             raise Problem("database_unavailable", retry_after_seconds=1) from error
         raise Fault(str(error)) from error

@@ -16,30 +16,53 @@ async def list_timeline(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
     return await db.many(LIST_TIMELINE, **filters)
 
 
+# One branch is run: the log or one task's part of it, forwards or backwards, each along its index.
 # A page ends early at 4 MiB; its first row is always there. One row more than wanted is looked at,
 # so that each page knows whether another follows.
 LIST_EVENTS = """
+with about as (
+  select coalesce(%(task_id)s::text, (select r.task_id from run r
+    where r.workspace_id = %(workspace_id)s and r.run_id = %(run_id)s)) as task_id
+)
 select p.body, p.sequence, p.place < p.found
-  from (select e.body, e.sequence, sum(octet_length(e.body)) over w as bytes,
+  from (select w.body, w.sequence, sum(octet_length(w.body)) over w as bytes,
                row_number() over w as place, count(*) over () as found
-          from (select e.log_body::text as body, e.sequence,
-                       case when %(descending)s then -e.sequence else e.sequence end as rank
-                  from event_wire e
-                 where e.workspace_id = %(workspace_id)s
-                   and (%(after_sequence)s::bigint is null or e.sequence > %(after_sequence)s)
-                   and (%(task_id)s::text is null or e.task_id = %(task_id)s)
-                   and (%(run_id)s::text is null or e.run_id = %(run_id)s)
-                   and (%(event_type)s::text[] is null or e.event_type = any (%(event_type)s))
-                   and (%(actor_kind)s::text is null or e.actor_kind = %(actor_kind)s)
-                   and (%(actor_ref)s::text is null or e.actor_ref = %(actor_ref)s)
-                   and (%(since)s::timestamptz is null or e.at >= %(since)s)
-                   and (%(until)s::timestamptz is null or e.at < %(until)s)
-                   and (%(cursor)s::bigint is null or case when %(descending)s
-                          then e.sequence < %(cursor)s else e.sequence > %(cursor)s end)
-                 order by case when %(descending)s then e.sequence end desc,
-                          case when not %(descending)s then e.sequence end
-                 limit %(limit)s + 1) e
-        window w as (order by e.rank)) p
+          from ((select e.sequence, e.sequence as rank from event e
+                  where (select a.task_id from about a) is null and not %(descending)s
+                    and e.workspace_id = %(workspace_id)s
+                    and e.sequence > %(after)s::bigint and e.sequence < %(before)s::bigint
+                    and _event_fits(e, %(run_id)s, %(event_type)s, %(actor_kind)s, %(actor_ref)s,
+                                    %(since)s, %(until)s)
+                  order by e.sequence limit %(limit)s + 1)
+                union all
+                (select e.sequence, -e.sequence from event e
+                  where (select a.task_id from about a) is null and %(descending)s
+                    and e.workspace_id = %(workspace_id)s
+                    and e.sequence > %(after)s::bigint and e.sequence < %(before)s::bigint
+                    and _event_fits(e, %(run_id)s, %(event_type)s, %(actor_kind)s, %(actor_ref)s,
+                                    %(since)s, %(until)s)
+                  order by e.sequence desc limit %(limit)s + 1)
+                union all
+                (select e.sequence, e.sequence from event e
+                  where (select a.task_id from about a) is not null and not %(descending)s
+                    and e.workspace_id = %(workspace_id)s
+                    and e.task_id = (select a.task_id from about a)
+                    and e.sequence > %(after)s::bigint and e.sequence < %(before)s::bigint
+                    and _event_fits(e, %(run_id)s, %(event_type)s, %(actor_kind)s, %(actor_ref)s,
+                                    %(since)s, %(until)s)
+                  order by e.sequence limit %(limit)s + 1)
+                union all
+                (select e.sequence, -e.sequence from event e
+                  where (select a.task_id from about a) is not null and %(descending)s
+                    and e.workspace_id = %(workspace_id)s
+                    and e.task_id = (select a.task_id from about a)
+                    and e.sequence > %(after)s::bigint and e.sequence < %(before)s::bigint
+                    and _event_fits(e, %(run_id)s, %(event_type)s, %(actor_kind)s, %(actor_ref)s,
+                                    %(since)s, %(until)s)
+                  order by e.sequence desc limit %(limit)s + 1)) k
+          cross join lateral (select x.log_body::text as body, x.sequence, k.rank from event_wire x
+            where x.workspace_id = %(workspace_id)s and x.sequence = k.sequence offset 0) w
+        window w as (order by w.rank)) p
  where p.place <= %(limit)s and (p.place = 1 or p.bytes <= %(page_bytes)s)
  order by p.place
 """

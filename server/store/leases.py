@@ -127,14 +127,16 @@ async def verify_lease(
 
 
 LIST_LEASES = """
-select w.lease::text, w.claimed_at, w.run_id
-  from lease l
-  join run_wire w on w.workspace_id = l.workspace_id and w.run_id = l.run_id
-                   and w.fence = l.fence
- where l.workspace_id = %(workspace_id)s and l.session_id = %(session_id)s and l.ended_at is null
-   and (%(after_at)s::timestamptz is null
-        or (l.claimed_at, l.run_id) > (%(after_at)s, %(after_id)s))
- order by l.claimed_at, l.run_id limit %(limit)s
+select w.lease::text, p.claimed_at, p.run_id
+  from (select l.claimed_at, l.run_id
+          from lease l
+         where l.workspace_id = %(workspace_id)s and l.session_id = %(session_id)s
+           and l.ended_at is null
+           and (l.claimed_at, l.run_id) > (%(after_at)s::timestamptz, %(after_id)s::text)
+         order by l.claimed_at, l.run_id limit %(limit)s) p
+  cross join lateral (select w.lease from run_wire w
+    where w.workspace_id = %(workspace_id)s and w.run_id = p.run_id offset 0) w
+ order by p.claimed_at, p.run_id
 """
 
 

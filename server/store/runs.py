@@ -4,15 +4,21 @@ from typing import Any, NamedTuple
 
 from server.db.pool import Database
 
+# The page is found first; only what is on it is rendered.
 LIST_RUNS = """
-select _cut_result(r.body)::text, r.queued_at, r.run_id
-  from run_wire r
- where r.workspace_id = %(workspace_id)s and r.task_id = %(task_id)s
-   and (%(status)s::text[] is null or r.status = any (%(status)s))
-   and (%(session_id)s::text is null or r.body ->> 'session_id' = %(session_id)s)
-   and (%(after_at)s::timestamptz is null
-        or (r.queued_at, r.run_id) < (%(after_at)s, %(after_id)s))
- order by r.queued_at desc, r.run_id desc limit %(limit)s
+select _cut_result(w.body)::text, p.queued_at, p.run_id
+  from (select r.queued_at, r.run_id
+          from run r
+         where r.workspace_id = %(workspace_id)s and r.task_id = %(task_id)s
+           and (r.queued_at, r.run_id) < (%(after_at)s::timestamptz, %(after_id)s::text)
+           and (%(status)s::text[] is null or r.status = any (%(status)s))
+           and (%(session_id)s::text is null or %(session_id)s = (
+             select x.body ->> 'session_id' from run_wire x
+              where x.workspace_id = %(workspace_id)s and x.run_id = r.run_id))
+         order by r.queued_at desc, r.run_id desc limit %(limit)s) p
+  cross join lateral (select w.body from run_wire w
+    where w.workspace_id = %(workspace_id)s and w.run_id = p.run_id offset 0) w
+ order by p.queued_at desc, p.run_id desc
 """
 
 

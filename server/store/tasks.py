@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from server.db.pool import Database
+from server.db.pool import Busy, Database, Dedicated
 
 
 class Changed(NamedTuple):
@@ -35,6 +35,15 @@ async def create_tasks(db: Database, **call: Any) -> Created:
     return Created(*row)
 
 
+async def create_task(db: Database, creating: Dedicated, **call: Any) -> Created:
+    """Makes a small task on the connection that has just made the last; by the pool if it waits."""
+    try:
+        [row] = await creating.many(CREATE_TASKS, **call)
+    except Busy:
+        return await create_tasks(db, **call)
+    return Created(*row)
+
+
 GET_TASK = """
 select body::text, version from task_detail_wire
  where workspace_id = %(workspace_id)s and task_id = %(task_id)s
@@ -57,39 +66,76 @@ async def has_task(db: Database, workspace_id: str, task_id: str) -> bool:
     return await db.one(HAS_TASK, workspace_id=workspace_id, task_id=task_id) is not None
 
 
-# The page is found on thin rows first; only what is on it is rendered.
-LIST_TASKS = """
+# In all three the page is found on thin rows first, in the order of an index; only what is on it is
+# rendered. The keys of the row before come as `infinity` on the first page.
+LIST_TASKS_BY_ACTIVITY = """
 select w.body::text, p.at, p.task_id
-  from (select t.task_id, o.at
-          from task t
-          join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id
-          cross join lateral (
-            select case when %(sort)s = 'created' then t.created_at else a.at end as at) o
-         where t.workspace_id = %(workspace_id)s
-           and (%(scope)s::text is null or t.scope = %(scope)s)
-           and (%(status)s::text[] is null or t.status = any (%(status)s))
-           and (%(priority)s::smallint[] is null or t.priority = any (%(priority)s))
-           and (%(approval_state)s::text is null or %(approval_state)s = 'not_required')
-           and (%(owner_kind)s::text is null or t.owner_kind = %(owner_kind)s)
-           and (%(owner_ref)s::text is null or t.owner_ref = %(owner_ref)s)
-           and (%(parent_task_id)s::text is null
-                or t.parent_task_id is not distinct from nullif(%(parent_task_id)s, 'none'))
-           and (%(network_channel)s::text is null or t.network_channel = %(network_channel)s)
-           and (%(tag)s::text[] is null or t.tags && %(tag)s)
-           and (%(identifier)s::text is null or t.identifier = %(identifier)s)
-           and (%(query)s::text is null or strpos(lower(t.title), lower(%(query)s)) > 0
-                or strpos(lower(t.identifier), lower(%(query)s)) > 0)
-           and (%(after_at)s::timestamptz is null
-                or (o.at, t.task_id) < (%(after_at)s, %(after_id)s))
-         order by o.at desc, t.task_id desc limit %(limit)s) p
-  join task_summary_wire w on w.workspace_id = %(workspace_id)s and w.task_id = p.task_id
+  from (select a.task_id, a.at
+          from task_activity a
+          cross join lateral (select k as task from task k
+            where k.workspace_id = %(workspace_id)s and k.task_id = a.task_id offset 0) t
+         where a.workspace_id = %(workspace_id)s
+           and (a.at, a.task_id) < (%(after_at)s::timestamptz, %(after_id)s::text)
+           and (not %(roots)s or (t.task).parent_task_id is null)
+           and _task_fits(t.task, %(scope)s, %(status)s, %(priority)s::smallint[],
+                 %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
+                 %(identifier)s, %(query)s)
+         order by a.at desc, a.task_id desc limit %(limit)s) p
+  cross join lateral (select w.body from task_summary_wire w
+    where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
  order by p.at desc, p.task_id desc
 """
 
 
-async def list_tasks(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
-    """Summaries, newest first, each with its sort values."""
-    return await db.many(LIST_TASKS, **filters)
+async def list_tasks_by_activity(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """Summaries, the most recently active first, each with its sort values."""
+    return await db.many(LIST_TASKS_BY_ACTIVITY, **filters)
+
+
+LIST_TASKS_BY_CREATION = """
+select w.body::text, p.at, p.task_id
+  from (select t.task_id, t.created_at as at
+          from task t
+         where t.workspace_id = %(workspace_id)s and t.depth > 0
+           and (t.created_at, t.task_id) < (%(after_at)s::timestamptz, %(after_id)s::text)
+           and (not %(roots)s or t.parent_task_id is null)
+           and _task_fits(t, %(scope)s, %(status)s, %(priority)s::smallint[],
+                 %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
+                 %(identifier)s, %(query)s)
+         order by t.created_at desc, t.task_id desc limit %(limit)s) p
+  cross join lateral (select w.body from task_summary_wire w
+    where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
+ order by p.at desc, p.task_id desc
+"""
+
+
+async def list_tasks_by_creation(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """Summaries, the newest first, each with its sort values."""
+    return await db.many(LIST_TASKS_BY_CREATION, **filters)
+
+
+LIST_CHILDREN = """
+select w.body::text, p.at, p.task_id
+  from (select t.task_id, o.at
+          from task t
+          cross join lateral (select case when %(sort)s = 'created' then t.created_at else (
+            select a.at from task_activity a
+             where a.workspace_id = %(workspace_id)s and a.task_id = t.task_id) end as at) o
+         where t.workspace_id = %(workspace_id)s and t.parent_task_id = %(parent_task_id)s
+           and (o.at, t.task_id) < (%(after_at)s::timestamptz, %(after_id)s::text)
+           and _task_fits(t, %(scope)s, %(status)s, %(priority)s::smallint[],
+                 %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
+                 %(identifier)s, %(query)s)
+         order by o.at desc, t.task_id desc limit %(limit)s) p
+  cross join lateral (select w.body from task_summary_wire w
+    where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
+ order by p.at desc, p.task_id desc
+"""
+
+
+async def list_children(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """Summaries of the children of a task (10,000 at most), in either order."""
+    return await db.many(LIST_CHILDREN, **filters)
 
 
 PATCH_TASK = """
