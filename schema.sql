@@ -451,9 +451,11 @@ begin
                 when t.task_id is not null then e.payload || jsonb_build_object('task_status', t.status)
                 else e.payload end,
            p_now, coalesce(x.open_tasks, 0) + p_opened
-      from (select) one
-      left join lateral (select l.sequence, l.open_tasks from event l
-        where l.workspace_id = p_ws order by l.sequence desc limit 1) x on true
+      -- The highest sequence from the index alone, then its event by key: never a sort of the log.
+      from (select m.sequence, (select l.open_tasks from event l
+                where l.workspace_id = p_ws and l.sequence = m.sequence) as open_tasks
+              from (select (select l.sequence from event l
+                where l.workspace_id = p_ws order by l.sequence desc limit 1) as sequence offset 0) m offset 0) x
       cross join unnest(p_events) with ordinality e (task_id, run_id, event_type, payload, cause, n)
       left join lateral (select k.task_id, k.root_task_id, k.status from task k
         where k.workspace_id = p_ws and k.task_id = e.task_id offset 0) t on true
