@@ -108,6 +108,16 @@ def test_a_bad_parameter_is_refused(calm: Workspace, path: str, parameter: str) 
         calm.operator.send("GET", path)
 
 
+@pytest.mark.parametrize("version", ['"0x1"', '"99999999999"', f'"{"9" * 5000}"', '"²"'])
+def test_a_version_that_no_task_can_have_is_refused(calm: Workspace, version: str) -> None:
+    task_id = calm.operator.get("/api/tasks").tasks[0].id
+    with refused(400, "invalid_query", parameter="If-Match"):
+        calm.operator.send(
+            "PATCH", f"/api/tasks/{task_id}", content=b'{"title":"t"}',
+            headers={"If-Match": version.encode()},
+        )  # fmt: skip
+
+
 def test_a_cursor_is_good_for_its_own_list_only(calm: Workspace) -> None:
     read = calm.operator.get
     tasks = read("/api/tasks", limit=1).next_cursor

@@ -116,7 +116,7 @@ Time = Annotated[
 TimeInput = Annotated[datetime, Meta(tz=True)]
 Json = Any
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Version = Annotated[int, Meta(ge=1, le=limits.VERSION_LIMIT)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
