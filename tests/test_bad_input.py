@@ -183,6 +183,7 @@ LEASE: tuple[tuple[str, dict[str, Any], int, str], ...] = (
     ("heartbeat", {"result": 1}, 422, "unknown_field"),
     ("heartbeat", {"claim_token": 7}, 422, "validation_failed"),
     ("heartbeat", {"claim_token": "wlt_1_" + "\N{SNOWMAN}" * 43}, 409, "invalid_claim_token"),
+    ("heartbeat", {"claim_token": f"wlt_{2**63}_{'A' * 43}"}, 409, "invalid_claim_token"),
     ("heartbeat", {"claim_token": "x" * 100_000}, 409, "invalid_claim_token"),
     ("complete", {"claim_next": {"max_runs": 101}}, 422, "validation_failed"),
     ("complete", {"claim_next": {"workspace_id": "x"}}, 422, "unknown_field"),
