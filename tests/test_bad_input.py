@@ -41,6 +41,8 @@ BODIES: tuple[tuple[bytes, int, str], ...] = (
     (b'{"title":"t","auto_enqueue_on_ready":1}', 422, "validation_failed"),
     (b'{"title":"t","available_at":"2030-01-01T00:00:00"}', 422, "validation_failed"),
     (b'{"title":"t","available_at":"tomorrow"}', 422, "validation_failed"),
+    (b'{"title":"t","available_at":"9999-12-31T23:59:59-01:00"}', 422, "validation_failed"),
+    (b'{"title":"t","available_at":"0001-01-01T00:00:00+01:00"}', 422, "validation_failed"),
     (b'{"title":"t","tags":"a"}', 422, "validation_failed"),
     (b'{"title":"t","tags":["' + b'","'.join(b"%d" % n for n in range(33)) + b'"]}',
      422, "validation_failed"),

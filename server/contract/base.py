@@ -1,6 +1,6 @@
 """What all nouns share on the wire: the Struct kinds, text and time types, errors."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
@@ -43,6 +43,15 @@ class FieldError(ValueError):
         self.field = field
         self.rule = rule
         super().__init__(message)
+
+
+def check_time(field: str, value: object) -> None:
+    """Refuses a time whose year in UTC has no four digits."""
+    if isinstance(value, datetime):
+        try:
+            value.astimezone(UTC)
+        except OverflowError:
+            raise FieldError(field, "range", "is not between the years 1 and 9999 in UTC") from None
 
 
 class Encoded(Struct, Generic[T], frozen=True):

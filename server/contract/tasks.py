@@ -27,6 +27,7 @@ from server.contract.base import (
     Usage,
     Version,
     WorkspaceSelector,
+    check_time,
 )
 from server.contract.dependencies import Dependency, DependencyReference
 from server.contract.events import Event
@@ -248,6 +249,7 @@ class TaskFields(Request):
     execution_profile: ExecutionProfileInput | UnsetType = UNSET
 
     def __post_init__(self) -> None:
+        check_time("available_at", self.available_at)
         if self.tags is not UNSET:
             self.tags = sorted(set(self.tags))
 
@@ -296,5 +298,6 @@ class TaskPatchRequest(Patch):
         if self.clear_owner is True:
             self.owner = None
         self.clear_owner = UNSET
+        check_time("available_at", self.available_at)
         if self.tags is not UNSET:
             self.tags = sorted(set(self.tags))
