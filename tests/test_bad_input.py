@@ -163,6 +163,7 @@ BULK: tuple[tuple[list[dict[str, Any]], int, str, dict[str, Any]], ...] = (
      422, "unknown_field", {"field": "tasks.1.retry.x"}),
     ([{"ref": f"{n}", "title": "t"} for n in range(10_001)], 422, "bulk_too_large",
      {"limit": 10_000, "count": 10_001}),
+    ([{}] * 10_001, 422, "bulk_too_large", {"limit": 10_000, "count": 10_001}),
 )  # fmt: skip
 
 
