@@ -41,7 +41,7 @@ class Visit(NamedTuple):
     key: HeldKey
     workspace: WorkspaceRow
     every: bool = False
-    # The headers alone do not tell this caller: the body or the route had a say.
+    # The headers alone do not tell this caller: the query, the body or the route had a say.
     once: bool = False
 
 
@@ -81,7 +81,8 @@ class Identity:
         if self._buckets:
             self._buckets.take(key.row.key_id, time.monotonic())
         route.admit(key.row.role)
-        return await self._visit(key, _named(scope, headers), route)
+        visit = await self._visit(key, _named(scope, headers), route)
+        return visit._replace(once=visit.once or _may_name(scope["query_string"]))
 
     async def select(self, scope: Scope, headers: Headers, route: Route, named: str) -> Visit:
         """The visit of a request whose body names its workspace."""
