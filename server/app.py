@@ -104,7 +104,9 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     await _first_start(db, config)
 
     def connect() -> Dedicated:
-        connection = Dedicated(direct, prepared or config.database_direct_url is not None)
+        connection = Dedicated(
+            direct, prepared or config.database_direct_url is not None, config.db_timeout_seconds
+        )
         stack.push_async_callback(connection.close)
         return connection
 

@@ -58,7 +58,8 @@ def test_an_ignored_type_error_says_which_and_why(path: Path) -> None:
             assert re.search(r"# type: ignore\[[\w, -]+\] +(#|-) *\w+", line), line
 
 
-def test_only_lease_now_reads_the_clock_in_schema_sql() -> None:
-    text = re.sub(r"--.*", "", (TOP / "schema.sql").read_text())
+@pytest.mark.parametrize("path", [TOP / "schema.sql", *TOP.glob("server/db/sql/*.sql")], ids=_name)
+def test_only_lease_now_reads_the_clock_in_sql(path: Path) -> None:
+    text = re.sub(r"--.*", "", path.read_text())
     assert len(text.splitlines()) <= 3500
     assert not re.search(r"(?<![\w.])now\(\)|\bcurrent_timestamp\b", text)

@@ -118,6 +118,9 @@ def if_match(headers: Headers) -> int | None:
     number = text[1:-1]
     if text != f'"{number}"' or not number.isascii() or not number.isdecimal():
         raise unfit("If-Match")
+    # No object has such a version, and the database has no such number.
+    if len(number) > 10 or int(number) > limits.VERSION_LIMIT:
+        raise unfit("If-Match")
     return int(number)
 
 

@@ -18,7 +18,7 @@ class Services:
 
     config: Config
     db: Database
-    # Of creations one by one, which a connection that has just made one does in a third of the time.
+    # Of creations one by one: a connection that has just made one is the quickest.
     creating: Dedicated
     identity: Identity
     settings: SettingsCache

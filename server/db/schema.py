@@ -15,6 +15,8 @@ LOCK = 0x776C7363
 
 PACKAGE = Path(__file__).parents[1]
 MIGRATIONS = Path(__file__).with_name("migrations")
+# What schema.sql is followed by, in this order.
+PARTS = ("wire.sql", "planner.sql")
 
 TAKE_LOCK = "select pg_advisory_xact_lock(%(lock)s)"
 KNOWN = "select to_regclass('schema_version') is not null"
@@ -45,9 +47,11 @@ class Version(NamedTuple):
 
 
 def schema_sql() -> str:
-    """The text of schema.sql, from the package or from the checkout around it."""
+    """schema.sql, from the package or from the checkout around it, and its further parts."""
     places = (PACKAGE / "schema.sql", PACKAGE.parent / "schema.sql")
-    return next(place for place in places if place.exists()).read_text()
+    core = next(place for place in places if place.exists())
+    parts = [Path(__file__).with_name("sql") / name for name in PARTS]
+    return "\n".join(path.read_text() for path in (core, *parts))
 
 
 def apply(conninfo: str) -> Version:

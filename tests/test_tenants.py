@@ -1,0 +1,46 @@
+"""One tenant never stops another: who is held up holds up itself."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.factories import Workspace
+from tests.world import World
+
+POOL_SIZE = 10
+
+
+@pytest.fixture
+def other(world: World) -> Workspace:
+    """A workspace that goes on."""
+    return world.workspace()
+
+
+def test_a_workspace_that_is_held_up_leaves_connections_to_the_others(
+    world: World, workspace: Workspace, other: Workspace
+) -> None:
+    tasks = [workspace.task() for _ in range(POOL_SIZE + 2)]
+    other.task()
+    with ThreadPoolExecutor(len(tasks)) as callers:
+        with workspace.locked("log"):
+            ended = [callers.submit(workspace.cancel, task.id) for task in tasks]
+            world.until_waiting(len(tasks))
+            assert len(other.operator.get("/api/tasks").tasks) == 1
+            assert world.admin.get("/readyz").ready
+        assert {call.result().status for call in ended} == {"canceled"}
+
+
+def test_creations_of_a_workspace_that_is_held_up_let_those_of_others_pass(
+    world: World, workspace: Workspace, other: Workspace
+) -> None:
+    with ThreadPoolExecutor(POOL_SIZE * 4) as callers:
+        with workspace.locked("log"):
+            ended = [callers.submit(workspace.task) for _ in range(POOL_SIZE * 4)]
+            world.until_waiting(len(ended))
+            began = time.monotonic()
+            other.task()
+            # Each creation waits a tenth of a second for the lock; 40 would take 4 s.
+            assert time.monotonic() - began < 1
+        for call in ended:
+            call.result()
