@@ -174,8 +174,10 @@ class Database:
                         asked = getattr(Statements(connection), method)
                         return await asked(statement, **parameters)
             except psycopg.Error as error:
-                if error.sqlstate not in REPEATED or not left:
+                if error.sqlstate not in REPEATED:
                     raise
+                if not left:
+                    raise Busy from error
         return None
 
     def counts(self) -> dict[str, int]:
@@ -230,8 +232,10 @@ class Dedicated:
                 async with self._share.of(parameters.get("workspace_id")):
                     return await self._execute(statement, parameters)
             except psycopg.Error as error:
-                if error.sqlstate not in REPEATED or not left:
+                if error.sqlstate not in REPEATED:
                     raise
+                if not left:
+                    raise Busy from error
         return []
 
     async def _execute(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
