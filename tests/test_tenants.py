@@ -39,6 +39,18 @@ def test_a_workspace_that_is_held_up_leaves_connections_to_the_others(
         assert {call.result().status for call in ended} == {"canceled"}
 
 
+def test_a_workspace_that_is_held_up_does_not_hold_up_the_sweep_of_others(
+    world: World, workspace: Workspace, other: Workspace
+) -> None:
+    for each in (workspace, other):
+        each.task()
+        each.agent().claim(lease_seconds=60)
+    world.advance(61)
+    with workspace.locked("log"):
+        assert other.sweep() == 1
+    assert workspace.sweep() == 1
+
+
 def test_a_row_that_always_collides_is_told_as_an_outage_and_not_as_a_fault(
     world: World, workspace: Workspace
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import psycopg
@@ -97,6 +97,14 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
         if state in UNAVAILABLE or isinstance(error, (PoolTimeout, psycopg.OperationalError)):
             raise Problem("database_unavailable", retry_after_seconds=1) from error
         raise Fault(str(error)) from error
+
+
+class Asked(Protocol):
+    """Where a statement goes: a connection of its own, or the pool."""
+
+    async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
+        """The rows of a statement."""
+        ...
 
 
 class Share:
