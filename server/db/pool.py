@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import psycopg
@@ -103,6 +103,14 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
         raise Fault(str(error)) from error
 
 
+class Asked(Protocol):
+    """Where a statement goes: a connection of its own, or the pool."""
+
+    async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
+        """The rows of a statement."""
+        ...
+
+
 class Share:
     """How many statements of one workspace may be under way, for the sake of the others."""
 
@@ -178,8 +186,10 @@ class Database:
                         asked = getattr(Statements(connection), method)
                         return await asked(statement, **parameters)
             except psycopg.Error as error:
-                if error.sqlstate not in REPEATED or not left:
+                if error.sqlstate not in REPEATED:
                     raise
+                if not left:
+                    raise Busy from error
         return None
 
     def counts(self) -> dict[str, int]:
@@ -234,8 +244,10 @@ class Dedicated:
                 async with self._share.of(parameters.get("workspace_id")):
                     return await self._execute(statement, parameters)
             except psycopg.Error as error:
-                if error.sqlstate not in REPEATED or not left:
+                if error.sqlstate not in REPEATED:
                     raise
+                if not left:
+                    raise Busy from error
         return []
 
     async def _execute(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
