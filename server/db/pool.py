@@ -152,6 +152,7 @@ class Database:
     def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Row]], share: Share) -> None:
         self._pool = pool
         self._share = share
+        self._healing: asyncio.Task[None] | None = None
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
         """The rows of a statement, which may be none."""
@@ -185,12 +186,20 @@ class Database:
                     ):
                         asked = getattr(Statements(connection), method)
                         return await asked(statement, **parameters)
+            except ConnectionLost:
+                self._heal()
+                raise
             except psycopg.Error as error:
                 if error.sqlstate not in REPEATED:
                     raise
                 if not left:
                     raise Busy from error
         return None
+
+    def _heal(self) -> None:
+        """Looks whether the other connections broke too, before each costs a caller an error."""
+        if self._healing is None or self._healing.done():
+            self._healing = asyncio.create_task(self._pool.check())
 
     def counts(self) -> dict[str, int]:
         """How many connections there are, by state."""
