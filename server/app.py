@@ -118,7 +118,6 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     services = Services(
         config=config,
         db=db,
-        creating=connect(),
         identity=Identity(db, config.rate_limit),
         settings=SettingsCache(db),
         claiming=claiming,

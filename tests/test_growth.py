@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
 from tests.factories import Agent, Workspace
 from tests.world import Process, Servers, World
@@ -96,7 +95,6 @@ def _told(own: psycopg.Connection[Any], workers: set[int]) -> Counter[str]:
     return Counter(dict(own.execute(READS).fetchall()))
 
 
-@pytest.mark.xfail(reason="release, fail, reports and usage join whole workspaces until an analyze")
 def test_what_a_call_reads_does_not_grow_with_what_is_stored(
     new_database: Callable[[bool], str], tmp_path: Path
 ) -> None:
