@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from server.rules.cursors import encode_cursor
 from tests.factories import Held, Workspace, refused
 
 DEEP = b'{"title":"t","payload":' + b"[" * 65 + b"]" * 65 + b"}"
@@ -143,6 +145,14 @@ def test_a_body_that_an_upgrade_makes_unreadable_is_not_taken_for_an_empty_one(
     with refused(400, "malformed_json"):
         calm.operator.send("POST", "/api/tasks", content=b'{"title":"t"}', headers=upgrade)
     assert calm.operator.send("GET", "/api/tasks", headers=upgrade).tasks
+
+
+def test_a_cursor_that_the_server_did_not_make_is_refused(calm: Workspace) -> None:
+    task_id = calm.operator.get("/api/tasks").tasks[0].id
+    path = f"/api/tasks/{task_id}/timeline"
+    scope = msgspec.json.encode([path, calm.id, False, {"after_sequence": 0}])
+    with refused(400, "invalid_cursor"):
+        calm.operator.get(path, cursor=encode_cursor(scope, ["no number"]))
 
 
 @pytest.mark.parametrize("task_id", ["a%20b", "%00", "é", "x" * 129, "%ff"])
