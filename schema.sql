@@ -135,6 +135,7 @@ create table task (
   auto_enqueue_on_ready boolean not null,
   status word not null default 'blocked',    -- written by settle() and claim_runs() only
   canceled boolean not null default false,
+  draft boolean not null default false,      -- made as one and not published yet
   owner_kind word,
   owner_ref text,
   newest_run_id word,                        -- the run with the highest attempt; only it can be open
@@ -770,6 +771,7 @@ begin
     with derived as (
       select t.task_id, t.status as was, f.by, f.who, _is_leased(r.status) as leased,
              case when t.canceled then 'canceled'
+                  when t.draft then 'draft'
                   when _is_leased(r.status) then 'in_progress'
                   when r.status = 'needs_attention' then 'blocked'
                   when r.status in ('completed', 'failed') then r.status
@@ -971,15 +973,16 @@ create type task_input as (
   n int, ref text, id text, identifier text, scope text, parent_task_id text, network_channel text, title text,
   description text, priority text, max_attempts smallint, auto_enqueue_on_ready boolean, owner jsonb,
   metadata json, payload json, available_at timestamptz, retry jsonb, on_dependency_failure text,
-  max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb);
+  max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb,
+  draft boolean);
 
 create function _task_inputs(p_tasks json, p_bulk boolean) returns task_input[] language plpgsql as $$
 begin
   return array(select x from json_populate_recordset(jsonb_populate_record(null::task_input, jsonb_build_object(
     'scope', 'workspace', 'priority', 'medium', 'max_attempts', 3, 'auto_enqueue_on_ready', p_bulk,
     'retry', jsonb_build_object('strategy', 'exponential_jitter', 'base_seconds', 10, 'max_seconds', 3600),
-    'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb)),
-    p_tasks) x);
+    'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb,
+    'draft', false)), p_tasks) x);
 end $$;
 
 create function _weight(p_priority text) returns smallint language sql stable as $$
@@ -1142,14 +1145,13 @@ begin
         network_channel, priority, max_attempts, auto_enqueue_on_ready, owner_kind, owner_ref, created_by_kind,
         created_by_ref, origin_kind, origin_ref, created_by_agent, created_by_run_id, created_at, updated_at,
         available_at, retry_strategy, retry_base_seconds, retry_max_seconds, on_dependency_failure,
-        max_lease_expiries, deadline_seconds, tags, dependencies_waiting)
+        max_lease_expiries, deadline_seconds, tags, draft, dependencies_waiting)
     select p_workspace_id, x.id, p.root_task_id, x.parent_task_id, p.depth, x.identifier, x.scope, x.title,
            x.network_channel, _weight(x.priority), x.max_attempts, x.auto_enqueue_on_ready, x.owner ->> 'kind',
            x.owner ->> 'ref', v_cause.actor_kind, v_cause.actor_ref, v_cause.origin_kind, v_cause.origin_ref,
            v_cause.agent_name, v_run_id, v_now, v_now, x.available_at, x.retry ->> 'strategy',
            (x.retry ->> 'base_seconds')::int, (x.retry ->> 'max_seconds')::int, x.on_dependency_failure,
-           x.max_lease_expiries, x.deadline_seconds, x.tags,
-           coalesce(w.waiting, 0)
+           x.max_lease_expiries, x.deadline_seconds, x.tags, x.draft, coalesce(w.waiting, 0)
       from unnest(v_tasks) x
       join _place_tasks(p_workspace_id, v_tasks) p on p.id = x.id
       left join (select y.id, count(*) as waiting
@@ -1587,7 +1589,9 @@ create function _check_start(p_ws text, p_task task) returns void language plpgs
 declare
   v_status text;
 begin
-  if p_task.canceled then
+  if p_task.status = 'draft' then
+    perform _refuse('task_draft', jsonb_build_object('status', p_task.status));
+  elsif p_task.canceled then
     perform _refuse('task_canceled', jsonb_build_object('closed_at', _utc(p_task.closed_at)));
   end if;
   select status into v_status from run r where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id;
@@ -1595,6 +1599,30 @@ begin
     perform _refuse('open_run_exists', jsonb_build_object('run_id', p_task.newest_run_id,
                                                           'run_status', v_status));
   end if;
+end $$;
+
+-- Refuses what a closed gate forbids.
+create function _check_gates(p_task task) returns void language plpgsql as $$
+declare
+  v_reasons text[] := array_remove(array[
+    case when p_task.dependencies_waiting > 0 then 'awaiting_dependencies' end], null);
+begin
+  if cardinality(v_reasons) > 0 then
+    perform _refuse('task_blocked', jsonb_build_object('reasons', v_reasons));
+  end if;
+end $$;
+
+-- A task and a run of it (null: none); a task that is gone is refused.
+create function _task_run_answer(
+  p_ws text, p_task_id text, p_run_id text, out task_body text, out run_body text, out version int)
+language plpgsql as $$
+begin
+  select w.body::text, w.version into task_body, version from task_wire w
+   where w.workspace_id = p_ws and w.task_id = p_task_id;
+  if not found then
+    perform _refuse('task_not_found', jsonb_build_object('id', p_task_id));
+  end if;
+  run_body := (select w.body::text from run_wire w where w.workspace_id = p_ws and w.run_id = p_run_id);
 end $$;
 
 -- Queues a run by hand: `start` (refused while a gate is closed) and `runs` (the run then waits).
@@ -1626,8 +1654,8 @@ begin
       perform _refuse('attempts_exhausted', jsonb_build_object('attempts_used', v_task.attempts_used,
                                                                'max_attempts', v_task.max_attempts));
     end if;
-    if p_reason = 'start' and v_task.dependencies_waiting > 0 then
-      perform _refuse('task_blocked', '{"reasons": ["awaiting_dependencies"]}');
+    if p_reason = 'start' then
+      perform _check_gates(v_task);
     end if;
     v_events := _add_runs(p_workspace_id, v_now, array[row(p_task_id, null,
       coalesce(p_channel, v_task.network_channel), p_metadata, p_key, v_task.available_at, p_reason, false,
@@ -1637,13 +1665,7 @@ begin
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_run_id));
     perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
-  select w.body::text, w.version into task_body, version from task_wire w
-   where w.workspace_id = p_workspace_id and w.task_id = p_task_id;
-  select w.body::text into run_body from run_wire w
-   where w.workspace_id = p_workspace_id and w.run_id = v_run_id;
-  if not found then
-    perform _refuse('task_not_found', jsonb_build_object('id', p_task_id));
-  end if;
+  select * into task_body, run_body, version from _task_run_answer(p_workspace_id, p_task_id, v_run_id);
 end $$;
 
 -- Cancels a task and its subtree. A repeat changes nothing.

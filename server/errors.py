@@ -123,6 +123,12 @@ CODES: Final[dict[str, Code]] = {
     "workspace_exists": Code(
         409, "error", "workspace", "Workspace exists", "A workspace with this name exists."
     ),
+    "task_not_draft": Code(
+        409, "error", "task", "Not a draft", "Only a draft can be published; this task is none."
+    ),
+    "task_draft": Code(
+        409, "error", "task", "Task is a draft", "The task is a draft; publish it first."
+    ),
     "task_blocked": Code(
         409, "error", "task", "Task blocked", "The task cannot start while a gate is closed."
     ),

@@ -55,7 +55,8 @@ RULES = {
             on r.workspace_id = t.workspace_id and r.run_id = t.newest_run_id
          where t.workspace_id = %(ws)s
            and (t.status, t.current_run_id is not null) is distinct from (
-           case when t.canceled then 'canceled' when r.status in {LEASED} then 'in_progress'
+           case when t.canceled then 'canceled' when t.draft then 'draft'
+                when r.status in {LEASED} then 'in_progress'
                 when r.status = 'needs_attention' then 'blocked'
                 when r.status in ('completed', 'failed') then r.status
                 when t.dependencies_waiting > 0 then 'blocked' else 'ready' end,

@@ -16,6 +16,7 @@ ABOUT: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("PATCH", "/api/tasks/{task}", {"title": "x"}),
     ("DELETE", "/api/tasks/{task}", {}),
     ("POST", "/api/tasks/{task}/children", {"title": "x"}),
+    ("POST", "/api/tasks/{task}/publish", {}),
     ("POST", "/api/tasks/{task}/start", {}),
     ("POST", "/api/tasks/{task}/runs", {}),
     ("POST", "/api/tasks/{task}/cancel", {}),

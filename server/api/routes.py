@@ -6,6 +6,7 @@ from server import limits
 from server.api import (
     bulk,
     dependencies,
+    drafts,
     events,
     graphs,
     keys,
@@ -93,10 +94,16 @@ TASKS: Final = (
         (201,), keyed=True, guarded=True, errors=CREATE_ERRORS,
     ),
     Route(
+        "POST", "/api/tasks/{id}/publish", drafts.publish_task, "tasks.publish", "AOM",
+        keyed=True, errors=(
+            "task_not_found", "task_not_draft", "task_canceled", "task_blocked", "lane_limit",
+        ),
+    ),
+    Route(
         "POST", "/api/tasks/{id}/start", tasks.start_task, "tasks.start", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_canceled", "open_run_exists", "attempts_exhausted",
-            "task_blocked", "lane_limit",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "attempts_exhausted", "task_blocked", "lane_limit",
         ),
     ),
     Route(
@@ -126,8 +133,8 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/runs", tasks.enqueue_run, "tasks.enqueue_run", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_canceled", "open_run_exists", "attempts_exhausted",
-            "lane_limit",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "attempts_exhausted", "lane_limit",
         ),
     ),
     Route(

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from server import limits
+from server.contract.approvals import Approval, ApprovalState
 from server.contract.base import (
     BYTES,
     Actor,
@@ -34,7 +35,6 @@ from server.contract.profiles import ExecutionProfileInput
 from server.contract.references import Owner, OwnerKind, ReviewPolicy, RunSummary, Scope, TaskStatus
 from server.contract.runs import Run
 
-ApprovalState = Literal["not_required", "pending", "approved", "rejected"]
 OnDependencyFailure = Literal["block", "cancel", "run"]
 RetryStrategy = Literal["exponential_jitter", "linear", "fixed", "none"]
 Title = Annotated[str, Meta(min_length=1, max_length=limits.TITLE_LIMIT_CHARACTERS)]
@@ -59,7 +59,7 @@ class Retry(Answer):
     max_seconds: int
 
 
-class TaskCommon(Answer):
+class TaskCommon(Approval):
     """What both the whole task and its summary say."""
 
     id: str
@@ -73,15 +73,6 @@ class TaskCommon(Answer):
     max_attempts: int
     auto_enqueue_on_ready: bool
     status: TaskStatus
-    approval_policy: Literal["none", "manual"]
-    approval_state: ApprovalState
-    approval_timeout_seconds: int | None
-    on_approval_timeout: Literal["wait", "reject"]
-    approval_requested_at: Time | None
-    approval_decided_at: Time | None
-    approval_decided_by: Actor | None
-    approval_reason: str | None
-    approval_expired: bool
     draft: bool
     owner: Owner | None
     current_run_id: str | None
@@ -218,7 +209,7 @@ class RetryInput(Request):
 
 
 # What no route of this server takes yet is unknown; the other fields are known, if not settable.
-NOT_TAKEN = ("draft", "approval_", "on_approval_", "review_", "budget", "concurrency_")
+NOT_TAKEN = ("approval_", "on_approval_", "review_", "budget", "concurrency_")
 TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
 
 
@@ -244,6 +235,7 @@ class TaskFields(Request):
     max_lease_expiries: Expiries | UnsetType = UNSET
     deadline_seconds: Deadline | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
+    draft: bool | UnsetType = UNSET
     depends_on: DependsOn | UnsetType = UNSET
     execution_profile: ExecutionProfileInput | UnsetType = UNSET
 

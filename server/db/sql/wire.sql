@@ -4,9 +4,10 @@
 -- What lists filter by; null asks for nothing. Written once, put by the planner where it is called.
 create function _task_fits(
   p_task task, p_scope text, p_status text[], p_priority smallint[], p_approval_state text, p_owner_kind text,
-  p_owner_ref text, p_network_channel text, p_tag text[], p_identifier text, p_query text) returns boolean
-language sql stable as $$
-  select (p_scope is null or p_task.scope = p_scope)
+  p_owner_ref text, p_network_channel text, p_tag text[], p_identifier text, p_query text, p_include_drafts boolean)
+returns boolean language sql stable as $$
+  select (p_task.status <> 'draft' or p_include_drafts or 'draft' = any (p_status))
+     and (p_scope is null or p_task.scope = p_scope)
      and (p_status is null or p_task.status = any (p_status))
      and (p_priority is null or p_task.priority = any (p_priority))
      and (p_approval_state is null or p_approval_state = 'not_required')
@@ -195,7 +196,7 @@ select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wi
          t.auto_enqueue_on_ready, t.status, 'none' as approval_policy, 'not_required' as approval_state,
          null as approval_timeout_seconds, 'wait' as on_approval_timeout, null as approval_requested_at,
          null as approval_decided_at, null as approval_decided_by, null as approval_reason,
-         false as approval_expired, false as draft, _actor(t.owner_kind, t.owner_ref) as owner,
+         false as approval_expired, t.status = 'draft' as draft, _actor(t.owner_kind, t.owner_ref) as owner,
          t.current_run_id, coalesce(a.sequence, 0) as latest_event_seq, false as paused, null as paused_by,
          null as paused_at, null as paused_reason, false as effective_paused, null as paused_by_task_id,
          _actor(t.created_by_kind, t.created_by_ref) as created_by, _actor(t.origin_kind, t.origin_ref) as origin,
