@@ -136,6 +136,7 @@ create table task (
   status word not null default 'blocked',    -- written by settle() and claim_runs() only
   canceled boolean not null default false,
   draft boolean not null default false,      -- made as one and not published yet
+  approval_state word,                       -- null: none is asked for
   owner_kind word,
   owner_ref text,
   newest_run_id word,                        -- the run with the highest attempt; only it can be open
@@ -173,7 +174,7 @@ create index task_created on task (workspace_id, created_at, task_id) where dept
 -- No other full index begins with workspace_id and is narrower than the primary key: for a workspace that looks
 -- empty the planner would take it, and read all tasks for one.
 
--- The wide values of a task, apart from the row that every claim updates.
+-- What of a task is wide or seldom read, apart from the row that every claim updates.
 create table task_body (
   workspace_id word,
   task_id word,
@@ -182,8 +183,18 @@ create table task_body (
   payload json,
   checkpoint json,
   note text,
+  approval_timeout_seconds int,
+  on_approval_timeout word not null default 'wait',
+  approval_requested_at timestamptz,
+  approval_decided_at timestamptz,
+  approval_decided_by_kind word,
+  approval_decided_by_ref text,
+  approval_reason text,
+  approval_expired boolean not null default false,
+  approval_due_at timestamptz,               -- when the loop `approvals` is to look at it next
   primary key (workspace_id, task_id),
   foreign key (workspace_id, task_id) references task on delete cascade);
+create index task_body_approval on task_body (approval_due_at, workspace_id) where approval_due_at is not null;
 
 -- What a task demands of its worker (and, unread by the server, of its sandbox and coordinator).
 create table execution_profile (
@@ -775,7 +786,8 @@ begin
                   when _is_leased(r.status) then 'in_progress'
                   when r.status = 'needs_attention' then 'blocked'
                   when r.status in ('completed', 'failed') then r.status
-                  when t.dependencies_waiting > 0 then 'blocked'
+                  -- A gate is closed (without an approval the second half is null).
+                  when t.dependencies_waiting > 0 or t.approval_state <> 'approved' then 'blocked'
                   else 'ready' end as status,
              r.run_id is null as new, r.status is not distinct from 'queued' as queued, t.place
         from unnest(v_front, v_by, v_who) f (task_id, by, who)
@@ -974,7 +986,7 @@ create type task_input as (
   description text, priority text, max_attempts smallint, auto_enqueue_on_ready boolean, owner jsonb,
   metadata json, payload json, available_at timestamptz, retry jsonb, on_dependency_failure text,
   max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb,
-  draft boolean);
+  draft boolean, approval_policy text, approval_timeout_seconds int, on_approval_timeout text);
 
 create function _task_inputs(p_tasks json, p_bulk boolean) returns task_input[] language plpgsql as $$
 begin
@@ -982,7 +994,7 @@ begin
     'scope', 'workspace', 'priority', 'medium', 'max_attempts', 3, 'auto_enqueue_on_ready', p_bulk,
     'retry', jsonb_build_object('strategy', 'exponential_jitter', 'base_seconds', 10, 'max_seconds', 3600),
     'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb,
-    'draft', false)), p_tasks) x);
+    'draft', false, 'approval_policy', 'none', 'on_approval_timeout', 'wait')), p_tasks) x);
 end $$;
 
 create function _weight(p_priority text) returns smallint language sql stable as $$
@@ -1145,13 +1157,14 @@ begin
         network_channel, priority, max_attempts, auto_enqueue_on_ready, owner_kind, owner_ref, created_by_kind,
         created_by_ref, origin_kind, origin_ref, created_by_agent, created_by_run_id, created_at, updated_at,
         available_at, retry_strategy, retry_base_seconds, retry_max_seconds, on_dependency_failure,
-        max_lease_expiries, deadline_seconds, tags, draft, dependencies_waiting)
+        max_lease_expiries, deadline_seconds, tags, draft, approval_state, dependencies_waiting)
     select p_workspace_id, x.id, p.root_task_id, x.parent_task_id, p.depth, x.identifier, x.scope, x.title,
            x.network_channel, _weight(x.priority), x.max_attempts, x.auto_enqueue_on_ready, x.owner ->> 'kind',
            x.owner ->> 'ref', v_cause.actor_kind, v_cause.actor_ref, v_cause.origin_kind, v_cause.origin_ref,
            v_cause.agent_name, v_run_id, v_now, v_now, x.available_at, x.retry ->> 'strategy',
            (x.retry ->> 'base_seconds')::int, (x.retry ->> 'max_seconds')::int, x.on_dependency_failure,
-           x.max_lease_expiries, x.deadline_seconds, x.tags, x.draft, coalesce(w.waiting, 0)
+           x.max_lease_expiries, x.deadline_seconds, x.tags, x.draft,
+           case x.approval_policy when 'manual' then 'pending' end, coalesce(w.waiting, 0)
       from unnest(v_tasks) x
       join _place_tasks(p_workspace_id, v_tasks) p on p.id = x.id
       left join (select y.id, count(*) as waiting
@@ -1166,8 +1179,10 @@ begin
     if v_made < cardinality(v_tasks) then
       perform _refuse('task_exists');        -- somebody else made one of the ids this moment
     end if;
-    insert into task_body (workspace_id, task_id, description, metadata, payload)
-    select p_workspace_id, x.id, x.description, x.metadata, x.payload from unnest(v_tasks) x;
+    insert into task_body (workspace_id, task_id, description, metadata, payload, approval_timeout_seconds,
+                           on_approval_timeout)
+    select p_workspace_id, x.id, x.description, x.metadata, x.payload, x.approval_timeout_seconds,
+           x.on_approval_timeout from unnest(v_tasks) x;
     insert into execution_profile (workspace_id, task_id, profile, created_at, updated_at)
     select p_workspace_id, x.id, x.execution_profile - array['task_id', 'created_at', 'updated_at'], v_now, v_now
       from unnest(v_tasks) x where x.execution_profile is not null;
@@ -1198,6 +1213,8 @@ begin
         cross join lateral (select k.depends_on_task_id, k.satisfied from dependency k
           where k.workspace_id = p_workspace_id and k.task_id = x.id
             and k.depends_on_task_id = w.id offset 0) d);
+    v_events := v_events || _ask_approvals(p_workspace_id, v_now, v_cause, array(
+      select x.id from unnest(v_tasks) x where x.approval_policy = 'manual' order by x.n));
     v_settled := _settle(p_workspace_id, array(select x.id from unnest(v_tasks) x), v_now, array[v_cause],
                          'task.created');
     v_events := v_events || v_settled.events;
@@ -1434,6 +1451,7 @@ declare
   v_given jsonb := p_changes;
   v_stored jsonb;
   v_changes jsonb;
+  v_asked new_event[];
   v_settled record;
 begin
   if p_changes ->> 'available_at' is not null then
@@ -1471,6 +1489,8 @@ begin
         max_lease_expiries = coalesce((v_changes ->> 'max_lease_expiries')::smallint, t.max_lease_expiries),
         deadline_seconds = case when v_changes ? 'deadline_seconds'
                                 then (v_changes ->> 'deadline_seconds')::int else t.deadline_seconds end,
+        approval_state = case v_changes ->> 'approval_policy' when 'manual' then 'pending' when 'none' then null
+                         else t.approval_state end,
         tags = case when v_changes ? 'tags'
                     then array(select jsonb_array_elements_text(v_changes -> 'tags')) else t.tags end,
         version = t.version + 1, updated_at = v_now
@@ -1482,15 +1502,20 @@ begin
         metadata = case when v_changes ? 'metadata' then nullif(v_changes -> 'metadata', 'null')::json
                         else b.metadata end,
         payload = case when v_changes ? 'payload' then nullif(v_changes -> 'payload', 'null')::json
-                       else b.payload end
+                       else b.payload end,
+        approval_timeout_seconds = case when v_changes ? 'approval_timeout_seconds'
+                                        then (v_changes ->> 'approval_timeout_seconds')::int
+                                        else b.approval_timeout_seconds end,
+        on_approval_timeout = coalesce(v_changes ->> 'on_approval_timeout', b.on_approval_timeout)
      where b.workspace_id = p_workspace_id and b.task_id = p_task_id;
     perform _follow_patch(p_workspace_id, v_task, v_changes, v_now);
+    v_asked := _patch_approval(p_workspace_id, v_now, v_cause, p_task_id, v_changes);
     v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.updated');
     offers := v_settled.offers;
     perform _log(p_workspace_id, v_now, _event(v_cause, 'task.updated', p_task_id, null, jsonb_build_object(
       'changed_fields', (select jsonb_agg(k order by k) from jsonb_object_keys(v_changes) k),
       'changes', v_changes - array['description', 'payload'], 'version', v_task.version))
-      || v_settled.events, v_settled.opened);
+      || v_asked || v_settled.events, v_settled.opened);
   end if;
   select * into body, version from _task_answer(p_workspace_id, p_task_id);
 end $$;
@@ -1605,6 +1630,7 @@ end $$;
 create function _check_gates(p_task task) returns void language plpgsql as $$
 declare
   v_reasons text[] := array_remove(array[
+    case p_task.approval_state when 'pending' then 'awaiting_approval' when 'rejected' then 'approval_rejected' end,
     case when p_task.dependencies_waiting > 0 then 'awaiting_dependencies' end], null);
 begin
   if cardinality(v_reasons) > 0 then

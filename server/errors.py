@@ -142,6 +142,9 @@ CODES: Final[dict[str, Code]] = {
     "attempts_exhausted": Code(
         409, "error", "task", "Attempts exhausted", "The task has no attempt left."
     ),
+    "approval_not_pending": Code(
+        409, "error", "task", "Approval not pending", "The task does not wait for an approval."
+    ),
     "task_has_children": Code(
         409, "error", "task", "Task has children", "A task with children cannot be deleted."
     ),

@@ -59,7 +59,8 @@ RULES = {
                 when r.status in {LEASED} then 'in_progress'
                 when r.status = 'needs_attention' then 'blocked'
                 when r.status in ('completed', 'failed') then r.status
-                when t.dependencies_waiting > 0 then 'blocked' else 'ready' end,
+                when t.dependencies_waiting > 0 or t.approval_state in ('pending', 'rejected')
+                then 'blocked' else 'ready' end,
            coalesce(r.status in {LEASED}, false) and not t.canceled)""",
     "ended tasks and runs, and no others, say when": f"""
         select task_id from task where workspace_id = %(ws)s

@@ -17,6 +17,8 @@ ABOUT: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("DELETE", "/api/tasks/{task}", {}),
     ("POST", "/api/tasks/{task}/children", {"title": "x"}),
     ("POST", "/api/tasks/{task}/publish", {}),
+    ("POST", "/api/tasks/{task}/approve", {}),
+    ("POST", "/api/tasks/{task}/reject", {}),
     ("POST", "/api/tasks/{task}/start", {}),
     ("POST", "/api/tasks/{task}/runs", {}),
     ("POST", "/api/tasks/{task}/cancel", {}),

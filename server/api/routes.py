@@ -4,6 +4,7 @@ from typing import Final
 
 from server import limits
 from server.api import (
+    approvals,
     bulk,
     dependencies,
     drafts,
@@ -105,6 +106,16 @@ TASKS: Final = (
             "task_not_found", "task_draft", "task_canceled", "open_run_exists",
             "attempts_exhausted", "task_blocked", "lane_limit",
         ),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/approve", approvals.approve_task, "tasks.approve", "OM", (201,),
+        keyed=True, operator=True, errors=(
+            "task_not_found", "approval_not_pending", "task_canceled", "lane_limit",
+        ),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/reject", approvals.reject_task, "tasks.reject", "OM",
+        operator=True, errors=("task_not_found", "approval_not_pending", "task_canceled"),
     ),
     Route(
         "POST", "/api/tasks/{id}/cancel", tasks.cancel_task, "tasks.cancel", "AOM",

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from server import limits
-from server.contract.approvals import Approval, ApprovalState
+from server.contract.approvals import Approval, ApprovalFields, ApprovalPatch, ApprovalState
 from server.contract.base import (
     BYTES,
     Actor,
@@ -19,7 +19,6 @@ from server.contract.base import (
     Metadata,
     Origin,
     PageQuery,
-    Patch,
     Priority,
     Progress,
     Request,
@@ -209,11 +208,11 @@ class RetryInput(Request):
 
 
 # What no route of this server takes yet is unknown; the other fields are known, if not settable.
-NOT_TAKEN = ("approval_", "on_approval_", "review_", "budget", "concurrency_")
+NOT_TAKEN = ("review_", "budget", "concurrency_")
 TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
 
 
-class TaskFields(Request):
+class TaskFields(ApprovalFields):
     """What every way to create a task takes; an absent field has its default."""
 
     immutable: ClassVar[frozenset[str]] = TASK_FIELDS
@@ -258,7 +257,7 @@ class TaskCreateRequest(ChildCreateRequest):
     parent_task_id: Identifier | UnsetType = UNSET
 
 
-class TaskPatchRequest(Patch):
+class TaskPatchRequest(ApprovalPatch):
     """What is to change in a task."""
 
     immutable: ClassVar[frozenset[str]] = TASK_FIELDS

@@ -64,6 +64,7 @@ begin
     select array_agg(p.task_id), array_agg(_event(v_cause, 'task.published', p.task_id, null,
              '{"previous_status": "draft"}') order by p.task_id)
       into v_tasks, v_events from published p;
+    perform _time_approvals(p_workspace_id, v_tasks);
     v_events := v_events || _add_runs(p_workspace_id, v_now, array(
       select row(t.task_id, null, case when t.task_id = p_task_id and p_channel is not null then p_channel
                    else t.network_channel end, case when t.task_id = p_task_id then p_metadata end,

@@ -10,7 +10,7 @@ returns boolean language sql stable as $$
      and (p_scope is null or p_task.scope = p_scope)
      and (p_status is null or p_task.status = any (p_status))
      and (p_priority is null or p_task.priority = any (p_priority))
-     and (p_approval_state is null or p_approval_state = 'not_required')
+     and (p_approval_state is null or coalesce(p_task.approval_state, 'not_required') = p_approval_state)
      and (p_owner_kind is null or p_task.owner_kind = p_owner_kind)
      and (p_owner_ref is null or p_task.owner_ref = p_owner_ref)
      and (p_network_channel is null or p_task.network_channel = p_network_channel)
@@ -193,10 +193,13 @@ select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wi
          t.task_id as id, t.identifier, t.scope,
          case when t.scope = 'workspace' then t.workspace_id end as workspace_id, t.parent_task_id,
          t.network_channel, t.title, _priority_name(t.priority) as priority, t.max_attempts,
-         t.auto_enqueue_on_ready, t.status, 'none' as approval_policy, 'not_required' as approval_state,
-         null as approval_timeout_seconds, 'wait' as on_approval_timeout, null as approval_requested_at,
-         null as approval_decided_at, null as approval_decided_by, null as approval_reason,
-         false as approval_expired, t.status = 'draft' as draft, _actor(t.owner_kind, t.owner_ref) as owner,
+         t.auto_enqueue_on_ready, t.status,
+         case when t.approval_state is null then 'none' else 'manual' end as approval_policy,
+         coalesce(t.approval_state, 'not_required') as approval_state, b.approval_timeout_seconds,
+         b.on_approval_timeout, _utc(b.approval_requested_at) as approval_requested_at,
+         _utc(b.approval_decided_at) as approval_decided_at,
+         _actor(b.approval_decided_by_kind, b.approval_decided_by_ref) as approval_decided_by,
+         b.approval_reason, b.approval_expired, t.status = 'draft' as draft, _actor(t.owner_kind, t.owner_ref) as owner,
          t.current_run_id, coalesce(a.sequence, 0) as latest_event_seq, false as paused, null as paused_by,
          null as paused_at, null as paused_reason, false as effective_paused, null as paused_by_task_id,
          _actor(t.created_by_kind, t.created_by_ref) as created_by, _actor(t.origin_kind, t.origin_ref) as origin,
