@@ -137,6 +137,7 @@ create table task (
   canceled boolean not null default false,
   draft boolean not null default false,      -- made as one and not published yet
   approval_state word,                       -- null: none is asked for
+  paused_by_task_id word,                    -- itself, else its nearest paused ancestor
   owner_kind word,
   owner_ref text,
   newest_run_id word,                        -- the run with the highest attempt; only it can be open
@@ -192,6 +193,9 @@ create table task_body (
   approval_reason text,
   approval_expired boolean not null default false,
   approval_due_at timestamptz,               -- when the loop `approvals` is to look at it next
+  paused_by text,
+  paused_at timestamptz,
+  paused_reason text,
   primary key (workspace_id, task_id),
   foreign key (workspace_id, task_id) references task on delete cascade);
 create index task_body_approval on task_body (approval_due_at, workspace_id) where approval_due_at is not null;
@@ -829,7 +833,7 @@ begin
         cross join lateral (select k.* from task k
           where k.workspace_id = p_ws and k.task_id = f.task_id offset 0) t
        where t.status = 'ready' and t.auto_enqueue_on_ready and t.newest_run_id is null
-         and t.attempts_used < t.max_attempts;
+         and t.paused_by_task_id is null and t.attempts_used < t.max_attempts;
       if v_runnable is not null then
         events := events || _add_runs(p_ws, p_now, v_runnable, p_event = 'task.created');
       end if;
@@ -895,8 +899,8 @@ begin
   offers := case when v_queued then _offer(p_ws, v_all, p_now) else 0 end;
 end $$;
 
--- Makes the offers of these tasks true: a queued run of a ready task has one when its time has come, with the
--- run's lane and the task's priority. One without says in due_at whether time alone will bring it. Returns how
+-- Makes the offers of these tasks true: a queued run of a ready task that nothing pauses has one when its time
+-- has come, with the run's lane and the task's priority. One without says in due_at whether time alone will bring it. Returns how
 -- many were made.
 create function _offer(p_ws text, p_tasks text[], p_now timestamptz) returns int language plpgsql as $$
 declare
@@ -904,9 +908,10 @@ declare
   v_queued boolean;
 begin
   with newest as (
-    select r.status, r.run_id, r.available_at, r.lane_id, t.status as task_status, t.priority
+    select r.status, r.run_id, r.available_at, r.lane_id, t.priority,
+           t.status = 'ready' and t.paused_by_task_id is null as free
       from unnest(p_tasks) x (task_id)
-      cross join lateral (select k.newest_run_id, k.status, k.priority from task k
+      cross join lateral (select k.newest_run_id, k.status, k.priority, k.paused_by_task_id from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       cross join lateral (select k.* from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r
@@ -916,7 +921,7 @@ begin
      cross join lateral (select k.ctid, k.lane_id, k.priority, k.available_at from offer k
        where k.workspace_id = p_ws and k.run_id = n.run_id offset 0) k
      where o.ctid = k.ctid
-       and (n.status <> 'queued' or n.task_status <> 'ready' or n.available_at > p_now
+       and (n.status <> 'queued' or not n.free or n.available_at > p_now
             or (k.lane_id, k.priority, k.available_at) <> (n.lane_id, n.priority, n.available_at))
   )
   select bool_or(n.status = 'queued') into v_queued from newest n;
@@ -926,10 +931,10 @@ begin
 
   with queued as (
     select r.*, r.ctid as place, t.priority,
-           case when t.status <> 'ready' then 'infinity'
+           case when t.status <> 'ready' or t.paused_by_task_id is not null then 'infinity'
                 when r.available_at > p_now then r.available_at end as due_at_now
       from unnest(p_tasks) x (task_id)
-      cross join lateral (select k.newest_run_id, k.status, k.priority from task k
+      cross join lateral (select k.newest_run_id, k.status, k.priority, k.paused_by_task_id from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       cross join lateral (select k.*, k.ctid from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id and k.status = 'queued' offset 0) r
@@ -1001,17 +1006,17 @@ create function _weight(p_priority text) returns smallint language sql stable as
   select case p_priority when 'low' then 10 when 'medium' then 20 when 'high' then 30 else 40 end::smallint
 $$;
 
--- The place of each new task in its tree: its root and depth, through parents old and new.
+-- The place of each new task in its tree: its root, its depth and what pauses it, through parents old and new.
 create function _place_tasks(p_ws text, p_tasks task_input[])
-returns table (id text, root_task_id text, depth int) language plpgsql as $$
+returns table (id text, root_task_id text, depth int, paused_by_task_id text) language plpgsql as $$
 begin
-  return query with recursive placed (id, root_task_id, depth) as (
-    select x.id, coalesce(p.root_task_id, x.id), coalesce(p.depth, 0) + 1
+  return query with recursive placed (id, root_task_id, depth, paused_by_task_id) as (
+    select x.id, coalesce(p.root_task_id, x.id), coalesce(p.depth, 0) + 1, p.paused_by_task_id::text
       from unnest(p_tasks) x
       left join task p on p.workspace_id = p_ws and p.task_id = x.parent_task_id
      where x.parent_task_id is null or p.task_id is not null
     union all
-    select x.id, p.root_task_id, p.depth + 1
+    select x.id, p.root_task_id, p.depth + 1, p.paused_by_task_id
       from placed p join unnest(p_tasks) x on x.parent_task_id = p.id
      where p.depth <= 32
   ) select * from placed;
@@ -1157,14 +1162,15 @@ begin
         network_channel, priority, max_attempts, auto_enqueue_on_ready, owner_kind, owner_ref, created_by_kind,
         created_by_ref, origin_kind, origin_ref, created_by_agent, created_by_run_id, created_at, updated_at,
         available_at, retry_strategy, retry_base_seconds, retry_max_seconds, on_dependency_failure,
-        max_lease_expiries, deadline_seconds, tags, draft, approval_state, dependencies_waiting)
+        max_lease_expiries, deadline_seconds, tags, draft, approval_state, paused_by_task_id,
+        dependencies_waiting)
     select p_workspace_id, x.id, p.root_task_id, x.parent_task_id, p.depth, x.identifier, x.scope, x.title,
            x.network_channel, _weight(x.priority), x.max_attempts, x.auto_enqueue_on_ready, x.owner ->> 'kind',
            x.owner ->> 'ref', v_cause.actor_kind, v_cause.actor_ref, v_cause.origin_kind, v_cause.origin_ref,
            v_cause.agent_name, v_run_id, v_now, v_now, x.available_at, x.retry ->> 'strategy',
            (x.retry ->> 'base_seconds')::int, (x.retry ->> 'max_seconds')::int, x.on_dependency_failure,
            x.max_lease_expiries, x.deadline_seconds, x.tags, x.draft,
-           case x.approval_policy when 'manual' then 'pending' end, coalesce(w.waiting, 0)
+           case x.approval_policy when 'manual' then 'pending' end, p.paused_by_task_id, coalesce(w.waiting, 0)
       from unnest(v_tasks) x
       join _place_tasks(p_workspace_id, v_tasks) p on p.id = x.id
       left join (select y.id, count(*) as waiting

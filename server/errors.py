@@ -260,6 +260,9 @@ CODES: Final[dict[str, Code]] = {
     "bulk_too_large": Code(
         422, "error", "request", "Too many items", "The request has too many items."
     ),
+    "force_op_requires_reason": Code(
+        422, "error", "run", "Reason required", "This call needs a reason."
+    ),
     "retry_chain_too_deep": Code(
         422, "error", "run", "Retry chain too deep", "Too many runs retry one another."
     ),

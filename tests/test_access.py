@@ -19,6 +19,8 @@ ABOUT: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("POST", "/api/tasks/{task}/publish", {}),
     ("POST", "/api/tasks/{task}/approve", {}),
     ("POST", "/api/tasks/{task}/reject", {}),
+    ("POST", "/api/tasks/{task}/pause", {"reason": "x"}),
+    ("POST", "/api/tasks/{task}/resume", {}),
     ("POST", "/api/tasks/{task}/start", {}),
     ("POST", "/api/tasks/{task}/runs", {}),
     ("POST", "/api/tasks/{task}/cancel", {}),

@@ -13,6 +13,7 @@ from server.api import (
     keys,
     leases,
     operations,
+    pauses,
     runs,
     tasks,
     workspaces,
@@ -120,6 +121,15 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/cancel", tasks.cancel_task, "tasks.cancel", "AOM",
         errors=("task_not_found", "task_already_terminal"),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/pause", pauses.pause_task, "tasks.pause_task", "OM",
+        operator=True,
+        errors=("task_not_found", "task_already_terminal", "force_op_requires_reason"),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/resume", pauses.resume_task, "tasks.resume_task", "OM",
+        operator=True, errors=("task_not_found",),
     ),
     Route(
         "GET", "/api/tasks/{id}/dependencies", dependencies.list_dependencies,

@@ -62,8 +62,9 @@ create function _task_reference_json(p_task task, p_sequence bigint) returns jso
     'id', p_task.task_id, 'identifier', p_task.identifier, 'title', p_task.title, 'status', p_task.status,
     'priority', _priority_name(p_task.priority), 'owner', _actor(p_task.owner_kind, p_task.owner_ref),
     'scope', p_task.scope, 'workspace_id', case when p_task.scope = 'workspace' then p_task.workspace_id end,
-    'latest_event_seq', coalesce(p_sequence, 0), 'paused', false, 'effective_paused', false,
-    'paused_by_task_id', null)
+    'latest_event_seq', coalesce(p_sequence, 0),
+    'paused', coalesce(p_task.paused_by_task_id = p_task.task_id, false),
+    'effective_paused', p_task.paused_by_task_id is not null, 'paused_by_task_id', p_task.paused_by_task_id)
 $$;
 
 create view task_reference_wire as
@@ -148,7 +149,7 @@ create view run_wire as
 select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queued_at, r.fence, l.token_hash,
        l.claimed_at, case when _is_live(l::lease) then _utc(l.lease_until) end as lease_until,
        _lease_json(r, l::lease, c.body) as lease, c.body as coordination_channel, u.body as usage,
-       _task_reference_json(t::task, a.sequence) as task,
+       _task_reference_json(t::task, a.sequence) as task, t.paused_by_task_id is not null as paused,
        _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body) as body
   from run r
   -- Each looked up by its key (offset 0), whatever the statistics say.
@@ -200,8 +201,9 @@ select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wi
          _utc(b.approval_decided_at) as approval_decided_at,
          _actor(b.approval_decided_by_kind, b.approval_decided_by_ref) as approval_decided_by,
          b.approval_reason, b.approval_expired, t.status = 'draft' as draft, _actor(t.owner_kind, t.owner_ref) as owner,
-         t.current_run_id, coalesce(a.sequence, 0) as latest_event_seq, false as paused, null as paused_by,
-         null as paused_at, null as paused_reason, false as effective_paused, null as paused_by_task_id,
+         t.current_run_id, coalesce(a.sequence, 0) as latest_event_seq,
+         coalesce(t.paused_by_task_id = t.task_id, false) as paused, b.paused_by, _utc(b.paused_at) as paused_at,
+         b.paused_reason, t.paused_by_task_id is not null as effective_paused, t.paused_by_task_id,
          _actor(t.created_by_kind, t.created_by_ref) as created_by, _actor(t.origin_kind, t.origin_ref) as origin,
          t.created_by_agent, t.created_by_run_id, _utc(t.created_at) as created_at,
          _utc(t.updated_at) as updated_at, _utc(t.closed_at) as closed_at,
@@ -336,6 +338,6 @@ select p.workspace_id, p.task_id, _merge(_merge(json_build_object('task_id', p.t
 create view heartbeat_wire as
 select w.workspace_id, w.run_id, json_build_object(
          'lease', w.lease, 'lease_until', w.lease_until, 'cancel_requested', false,
-         'stop_reason', null, 'paused', false,
+         'stop_reason', null, 'paused', w.paused,
          'budget_remaining', json_build_object('total_tokens', null, 'cost', null)) as body
   from run_wire w;
