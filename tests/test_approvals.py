@@ -208,3 +208,20 @@ def test_tasks_that_wait_for_approval_are_listed(workspace: Workspace) -> None:
     told = workspace.operator.get("/api/tasks", approval_state="pending").tasks
     assert [task.id for task in told] == [task_id]
     assert len(workspace.operator.get("/api/tasks", approval_state="not_required").tasks) == 1
+
+
+def test_an_agent_is_told_what_its_task_waits_for(workspace: Workspace, agent: Agent) -> None:
+    """Every closed gate, so that it can see to what it can, and ask for the rest."""
+    first = workspace.task()
+    body = {"title": "mine", "approval_policy": "manual", "depends_on": [first.id]}
+    task = agent.post("/api/tasks", **body, draft=True).task
+    reasons = ["awaiting_approval", "awaiting_dependencies"]
+    with workspace.unchanged():
+        with refused(409, "task_blocked", reasons=reasons):
+            agent.post(f"/api/tasks/{task.id}/publish")
+        with refused(409, "task_draft") as told:
+            agent.post(f"/api/tasks/{task.id}/start")
+    assert "publish it first" in told[0].message
+    _reject(workspace, task.id)
+    agent.post(f"/api/tasks/{task.id}/publish", subtree=True)
+    assert workspace.get(task.id).status == "blocked"
