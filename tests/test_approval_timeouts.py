@@ -6,7 +6,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from server.loops import approvals
 from tests.factories import Workspace, refused
 from tests.world import World
 
@@ -18,20 +17,14 @@ def _gated(workspace: Workspace, **fields: Any) -> str:
     return task_id
 
 
-def _late(world: World) -> int:
-    """One pass of the loop; how many approvals it dealt with."""
-    done: int = world.run(lambda db: approvals.run_once(db, 1000, lambda *_: None))
-    return done
-
-
 def test_a_timeout_rejects_where_that_is_wished(workspace: Workspace, world: World) -> None:
     wish = {"approval_timeout_seconds": 60, "on_approval_timeout": "reject"}
     task_id, draft = _gated(workspace, **wish), _gated(workspace, draft=True, **wish)
     world.advance(59)
-    _late(world)
+    world.expire_approvals()
     assert workspace.get(task_id).approval_state == "pending"
     world.advance(2)
-    _late(world)
+    world.expire_approvals()
     task = workspace.get(task_id)
     assert (task.status, task.approval_state, task.approval_expired) == (
         "blocked",
@@ -44,7 +37,7 @@ def test_a_timeout_rejects_where_that_is_wished(workspace: Workspace, world: Wor
     )  # fmt: skip
     assert workspace.get(draft).approval_state == "pending"
     workspace.operator.post(f"/api/tasks/{draft}/publish", subtree=True)
-    _late(world)
+    world.expire_approvals()
     assert workspace.get(draft).approval_state == "rejected"
 
 
@@ -54,7 +47,7 @@ def test_waiting_people_are_never_taken_for_a_no(workspace: Workspace, world: Wo
     patient = _gated(workspace, on_approval_timeout="reject")
     for seconds, reminders in ((59, 0), (2, 1), (1, 1), (300, 2), (58, 3), (1, 3)):
         world.advance(seconds)
-        _late(world)
+        world.expire_approvals()
         told = workspace.events(event_type="task.approval_overdue")
         assert [e.task_id for e in told] == [task_id] * reminders
     requested = workspace.get(task_id).approval_requested_at
@@ -70,14 +63,14 @@ def test_a_changed_timeout_counts_from_the_request(workspace: Workspace, world: 
     world.advance(100)
     path = f"/api/tasks/{task_id}"
     workspace.operator.patch(path, approval_timeout_seconds=120)
-    _late(world)
+    world.expire_approvals()
     assert workspace.get(task_id).approval_state == "pending"
     world.advance(21)
     workspace.operator.patch(path, approval_timeout_seconds=None)
-    _late(world)
+    world.expire_approvals()
     assert workspace.get(task_id).approval_state == "pending"
     workspace.operator.patch(path, approval_timeout_seconds=90)
-    _late(world)
+    world.expire_approvals()
     assert workspace.get(task_id).approval_state == "rejected"
 
 
@@ -90,7 +83,7 @@ def test_what_is_decided_or_canceled_is_left_alone_by_the_loop(
     workspace.cancel(gone)
     world.advance(61)
     with workspace.unchanged("task_body"):
-        _late(world)
+        world.expire_approvals()
     assert (workspace.get(done).approval_state, workspace.get(gone).approval_state) == (
         "approved", "pending",
     )  # fmt: skip

@@ -15,7 +15,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from server.loops import approvals
 from tests import gates
 from tests.drive import Claimed, Drive
 from tests.model import Run, Task
@@ -226,7 +225,7 @@ class Life(RuleBasedStateMachine):
             self.model.sweep(self.drive.now())
             self.drive.world.sweep()
             gates.expire_approvals(self.model, self.drive.now())
-            self.drive.world.run(lambda db: approvals.run_once(db, 100_000, lambda *_: None))
+            self.drive.world.expire_approvals()
 
     @invariant()
     def same(self) -> None:

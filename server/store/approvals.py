@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from server.db.pool import Database
+from server.db.pool import Asked, Database
 from server.store.base import Changed, Started
 
 APPROVE_TASK = """
@@ -39,7 +39,7 @@ select x.workspace_id, array_agg(x.task_id order by x.task_id)
 """
 
 
-async def late_approvals(db: Database, limit: int) -> list[tuple[str, list[str]]]:
+async def late_approvals(db: Asked, limit: int) -> list[tuple[str, list[str]]]:
     """The tasks whose time for an approval is over, by workspace."""
     return [(row[0], row[1]) for row in await db.many(LATE_APPROVALS, limit=limit)]
 
@@ -54,7 +54,7 @@ class Late(NamedTuple):
 EXPIRE_APPROVALS = "select rejected, reminded from expire_approvals(%(workspace_id)s, %(tasks)s)"
 
 
-async def expire_approvals(db: Database, workspace_id: str, tasks: list[str]) -> Late:
+async def expire_approvals(db: Asked, workspace_id: str, tasks: list[str]) -> Late:
     """Does what the late ones among these tasks ask for, judged again under their locks."""
     [row] = await db.many(EXPIRE_APPROVALS, workspace_id=workspace_id, tasks=tasks)
     return Late(*row)
@@ -63,9 +63,10 @@ async def expire_approvals(db: Database, workspace_id: str, tasks: list[str]) ->
 SET_APPROVAL_ASIDE = """
 update task_body set approval_due_at = lease_now() + interval '1 minute'
  where workspace_id = %(workspace_id)s and task_id = %(task_id)s and approval_due_at is not null
+returning task_id
 """
 
 
-async def set_approval_aside(db: Database, workspace_id: str, task_id: str) -> None:
+async def set_approval_aside(db: Asked, workspace_id: str, task_id: str) -> None:
     """Leaves a task whose approval cannot be dealt with for a later pass."""
-    await db.run(SET_APPROVAL_ASIDE, workspace_id=workspace_id, task_id=task_id)
+    await db.many(SET_APPROVAL_ASIDE, workspace_id=workspace_id, task_id=task_id)

@@ -10,7 +10,9 @@ begin
     from unnest(p_tasks) x (task_id)
     cross join lateral (select t.approval_state = 'pending' and not t.draft and not t.canceled as waits from task t
       where t.workspace_id = p_ws and t.task_id = x.task_id offset 0) k
-   where b.workspace_id = p_ws and b.task_id = x.task_id;
+    cross join lateral (select y.ctid from task_body y
+      where y.workspace_id = p_ws and y.task_id = x.task_id offset 0) y
+   where b.ctid = y.ctid;
 end $$;
 
 -- Asks for the approval of tasks that were made pending.
@@ -22,7 +24,10 @@ begin
   end if;
   update task_body b set approval_requested_at = p_now, approval_decided_at = null, approval_decided_by_kind = null,
                          approval_decided_by_ref = null, approval_reason = null, approval_expired = false
-    where b.workspace_id = p_ws and b.task_id = any (p_tasks);
+    from unnest(p_tasks) x (task_id)
+    cross join lateral (select k.ctid from task_body k
+      where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) k
+   where b.ctid = k.ctid;
   perform _time_approvals(p_ws, p_tasks);
   return array(select _event(p_cause, 'task.approval_requested', b.task_id, null, jsonb_build_object(
            'approval_requested_at', _utc(p_now), 'approval_timeout_seconds', b.approval_timeout_seconds,
@@ -56,12 +61,18 @@ create function _decide(
 returns new_event[] language plpgsql as $$
 begin
   update task t set approval_state = p_state, version = t.version + 1, updated_at = p_now
-    where t.workspace_id = p_ws and t.task_id = any (p_tasks);
+    from unnest(p_tasks) x (task_id)
+    cross join lateral (select k.ctid from task k
+      where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) k
+   where t.ctid = k.ctid;
   update task_body b
      set approval_decided_at = p_now, approval_decided_by_kind = p_cause.actor_kind,
          approval_decided_by_ref = p_cause.actor_ref, approval_reason = p_reason, approval_expired = p_expired,
          approval_due_at = null
-   where b.workspace_id = p_ws and b.task_id = any (p_tasks);
+    from unnest(p_tasks) x (task_id)
+    cross join lateral (select k.ctid from task_body k
+      where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) k
+   where b.ctid = k.ctid;
   return array(select _event(p_cause, 'task.' || p_state, x, null, jsonb_build_object(
     'previous_approval_state', 'pending', 'approval_state', p_state, 'reason', p_reason, 'expired', p_expired))
     from unnest(p_tasks) x order by x);
@@ -152,8 +163,9 @@ declare
   v_events new_event[];
   v_settled record;
 begin
-  v_tasks := array(select t.task_id from task t where t.workspace_id = p_workspace_id and t.task_id = any (p_tasks)
-    order by t.task_id for no key update skip locked);
+  v_tasks := array(select l.task_id from (select x from unnest(p_tasks) x order by x collate "C") x
+    cross join lateral (select t.task_id from task t where t.workspace_id = p_workspace_id and t.task_id = x.x
+      for no key update skip locked) l);
   v_now := lease_now();
   with judged as (
     select b.task_id, b.on_approval_timeout = 'reject' as rejects, b.approval_requested_at,

@@ -42,8 +42,9 @@ begin
     if p_subtree then
       v_tasks := v_tasks || _drafts_below(p_workspace_id, p_task_id);
       perform _plan_for(cardinality(v_tasks));
-      perform 1 from task t where t.workspace_id = p_workspace_id and t.task_id = any (v_tasks)
-        order by t.depth, t.task_id for no key update;
+      perform 1 from unnest(v_tasks) x (task_id)
+        cross join lateral (select from task t
+          where t.workspace_id = p_workspace_id and t.task_id = x.task_id for no key update) l;
     end if;
     v_now := lease_now();
     perform _check_own(p_workspace_id, v_cause, p_role, v_task, false);
@@ -58,7 +59,10 @@ begin
     -- Looked at again: a draft below may have been published or canceled before its lock was had.
     with published as (
       update task t set draft = false, version = t.version + 1, updated_at = v_now
-       where t.workspace_id = p_workspace_id and t.task_id = any (v_tasks) and t.status = 'draft'
+        from unnest(v_tasks) x (task_id)
+        cross join lateral (select k.ctid from task k where k.workspace_id = p_workspace_id
+          and k.task_id = x.task_id and k.status = 'draft' offset 0) k
+       where t.ctid = k.ctid
       returning t.task_id
     )
     select array_agg(p.task_id), array_agg(_event(v_cause, 'task.published', p.task_id, null,
