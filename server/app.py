@@ -26,7 +26,7 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import cascade, cleanup, expiry, promotion
+from server.loops import approvals, cascade, cleanup, expiry, promotion
 from server.loops.every import every
 from server.rules.ids import new_id
 from server.rules.tokens import new_api_key
@@ -45,6 +45,8 @@ POLL_SECONDS = 2.0
 LISTEN_AGAIN_SECONDS = 1.0
 PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 1000
+APPROVALS_SECONDS = 5.0
+APPROVALS_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
 
@@ -199,6 +201,11 @@ def _start_loops(
             "promotion",
             PROMOTE_SECONDS,
             partial(promotion.run_once, connect(), PROMOTE_BATCH, hub.changed),
+        )
+        start(
+            "approvals",
+            APPROVALS_SECONDS,
+            partial(approvals.run_once, connect(), APPROVALS_BATCH, hub.changed),
         )
         start("cascade", CASCADE_SECONDS, partial(cascade.run_once, connect(), hub.changed))
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
