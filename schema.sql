@@ -1508,14 +1508,29 @@ begin
      where t.workspace_id = p_ws and t.task_id = p_task.task_id;
   end if;
   if p_changes ? 'owner' then
-    update run r set lane_id = (select l.lane_id from _lanes(p_ws, array[_demands(p_task.owner_kind,
-        p_task.owner_ref, r.network_channel, (select x.profile from execution_profile x
-          where x.workspace_id = p_ws and x.task_id = p_task.task_id))], false) l)
-     where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
+    perform _move_lane(p_ws, p_task, false);
   end if;
   if p_changes ? 'available_at' then
     update run r set available_at = greatest(p_now, p_task.available_at)
      where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
+  end if;
+end $$;
+
+-- Moves a run that is or may come back in the queue to the lane of what its task demands now; p_asked as for
+-- _lanes. settle() brings its offer after it.
+create function _move_lane(p_ws text, p_task task, p_asked boolean) returns void language plpgsql as $$
+declare
+  v_run run;
+  v_lane bigint;
+begin
+  select * into v_run from run r
+   where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id for no key update;
+  if v_run.status = 'queued' or _is_leased(v_run.status) then
+    select l.lane_id into v_lane from _lanes(p_ws, array[_demands(p_task.owner_kind, p_task.owner_ref,
+      v_run.network_channel, (select x.profile from execution_profile x
+        where x.workspace_id = p_ws and x.task_id = p_task.task_id))], p_asked) l;
+    update run r set lane_id = v_lane
+     where r.workspace_id = p_ws and r.run_id = v_run.run_id and r.lane_id <> v_lane;
   end if;
 end $$;
 

@@ -111,6 +111,9 @@ CODES: Final[dict[str, Code]] = {
     "dependency_not_found": Code(
         404, "error", "dependency", "No such dependency", "There is no such dependency."
     ),
+    "profile_not_found": Code(
+        404, "error", "profile", "No such profile", "The task has no profile of its own."
+    ),
     "key_not_found": Code(404, "error", "key", "No such key", "There is no such key."),
     "method_not_allowed": Code(
         405, "error", "request", "Method not allowed", "This path does not take that method."
@@ -138,6 +141,13 @@ CODES: Final[dict[str, Code]] = {
     ),
     "task_has_children": Code(
         409, "error", "task", "Task has children", "A task with children cannot be deleted."
+    ),
+    "profile_locked": Code(
+        409,
+        "error",
+        "task",
+        "Profile locked",
+        "The profile cannot change while a run is worked on.",
     ),
     "dependency_cycle": Code(
         409, "error", "dependency", "Dependency cycle", "The dependency would close a cycle."

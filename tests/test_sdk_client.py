@@ -154,3 +154,14 @@ def test_the_server_says_who_and_how_it_is(worklease: Server) -> None:
         assert agent.readyz().checks["database"]["ok"]
         assert agent.version().name == "worklease"
         assert agent.whoami().agent_name == "local"
+
+
+def test_what_a_task_demands_can_be_changed(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    task = operator.tasks.create(title="demanding")
+    assert operator.profiles.get(task.id).created_at is None
+    told = operator.profiles.put(task.id, worker={"required_capabilities": ["gpu"]})
+    assert told.worker["required_capabilities"] == ["gpu"]
+    assert agent.claim() is None
+    operator.profiles.delete(task.id)
+    assert agent.claim() is not None
