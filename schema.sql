@@ -286,7 +286,7 @@ create table lease (
   deadline_at timestamptz,
   check_at timestamptz not null,
   ended_at timestamptz,
-  ended_how word,                            -- complete fail release expiry deadline cancel client_gone
+  ended_how word,                            -- complete fail release expiry deadline cancel client_gone revoke force
   ended_reason text,
   input_tokens bigint,                       -- usage since this claim, the greatest value reported
   output_tokens bigint,
@@ -1769,13 +1769,17 @@ begin
 end $$;
 
 -- An operator's further attempt: of a failed run (retry), or of one in needs_attention, which fails (recover).
+-- p_bulk: the key is that of a call for many runs, of which each keeps its own answer; no key of a caller's has a
+-- space in it.
 create function retry_run(
   p_workspace_id text, p_cause jsonb, p_run_id text, p_recover boolean, p_reason text, p_metadata json,
-  p_delay_seconds int, p_key text, p_hash text, out body text, out replayed boolean, out offers int)
+  p_delay_seconds int, p_key text, p_hash text, p_bulk boolean, out body text, out replayed boolean,
+  out offers int)
 language plpgsql as $$
 declare
   v_now timestamptz;
   v_cause cause := _cause(p_cause);
+  v_key text := p_key || case when p_bulk then ' ' || p_run_id else '' end;
   v_kept idempotency_key;
   v_run run;
   v_task task;
@@ -1783,7 +1787,7 @@ declare
   v_events new_event[];
   v_settled record;
 begin
-  v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
+  v_kept := _take_key(p_workspace_id, v_cause, v_key, p_hash);
   replayed := v_kept.key is not null;
   offers := 0;
   if replayed then
@@ -1810,7 +1814,7 @@ begin
       'new_run_id', v_next, 'reason', p_reason, 'metadata', p_metadata))];
     v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], v_events[1].event_type);
     offers := v_settled.offers;
-    perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_next));
+    perform _keep_key(p_workspace_id, v_cause, v_key, p_hash, 201, jsonb_build_object('run_id', v_next));
     perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
   select json_build_object('previous_run', p.body, 'run', w.body)::text into body

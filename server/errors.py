@@ -173,6 +173,9 @@ CODES: Final[dict[str, Code]] = {
     "task_run_already_terminal": Code(
         409, "info", "run", "Run already ended", "The run has ended already."
     ),
+    "task_run_not_releasable": Code(
+        409, "error", "run", "Run not releasable", "Nobody holds a lease on the run."
+    ),
     "task_run_still_active": Code(
         409, "error", "run", "Run still active", "The run has not ended yet."
     ),
@@ -260,6 +263,9 @@ CODES: Final[dict[str, Code]] = {
     ),
     "bulk_too_large": Code(
         422, "error", "request", "Too many items", "The request has too many items."
+    ),
+    "force_op_requires_reason": Code(
+        422, "error", "run", "Reason required", "This call needs a reason."
     ),
     "retry_chain_too_deep": Code(
         422, "error", "run", "Retry chain too deep", "Too many runs retry one another."

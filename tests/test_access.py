@@ -31,6 +31,8 @@ ABOUT: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("GET", "/tasks/{task}/stream", {}),
     ("GET", "/api/task-runs/{run}", {}),
     ("POST", "/api/task-runs/{run}/cancel", {}),
+    ("POST", "/api/runs/{run}/release", {}),
+    ("POST", "/api/runs/{run}/fail", {"reason": "enough"}),
     ("POST", "/api/runs/{run}/retry", {}),
     ("POST", "/api/runs/{run}/recover", {}),
     ("POST", "/api/leases/verify", {"run_id": "{run}", "fence": 1}),

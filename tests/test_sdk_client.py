@@ -165,3 +165,18 @@ def test_what_a_task_demands_can_be_changed(clients: tuple[Client, Client]) -> N
     assert agent.claim() is None
     operator.profiles.delete(task.id)
     assert agent.claim() is not None
+
+
+def test_an_operator_takes_runs_from_their_holders(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    operator.submit([{"title": "a"}, {"title": "b"}])
+    first, second = agent.claims(until_empty=True)
+    assert operator.runs.force_release(first.run.id, reason="mine").status == "queued"
+    with pytest.raises(LeaseLost) as lost:
+        first.complete()
+    assert lost.value.code == "lease_revoked"
+    assert operator.runs.force_fail(second.run.id, reason="enough").error == "enough"
+    told = operator.runs.bulk("retry", [first.run.id, second.run.id])
+    assert [result.ok for result in told] == [False, True]
+    assert told[0].error is not None
+    assert told[0].error.diagnostic.code == "task_run_still_active"

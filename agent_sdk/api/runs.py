@@ -1,9 +1,11 @@
 """Runs, as an operator sees them."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from msgspec import Struct
 
+from agent_sdk import errors
 from agent_sdk.transport import Transport, new_key, segment
 from agent_sdk.types import Run, TaskReference
 
@@ -31,6 +33,20 @@ class RunPair(Struct, frozen=True, kw_only=True):
     run: Run
 
 
+class BulkRun(Struct, frozen=True, kw_only=True):
+    """One run's part of a call for many: `error` is set when it was refused."""
+
+    run_id: str
+    ok: bool
+    run: Run | None = None
+    previous_run: Run | None = None
+    error: errors.Envelope | None = None
+
+
+class _BulkRuns(Struct, frozen=True):
+    results: list[BulkRun]
+
+
 class _RunDetail(Struct, frozen=True):
     run: RunDetail
 
@@ -54,6 +70,46 @@ class Runs:
         path = f"/api/task-runs/{segment(run_id)}/cancel"
         body = {"reason": reason, "metadata": metadata}
         return self._transport.call(_Run, "POST", path, body=body).run
+
+    def force_release(
+        self,
+        run_id: str,
+        *,
+        reason: str | None = None,
+        note: str | None = None,
+        delay_seconds: int = 0,
+        metadata: Any = None,
+    ) -> Run:
+        """Take a run from its holder and queue it again."""
+        path = f"/api/runs/{segment(run_id)}/release"
+        body = {
+            "reason": reason,
+            "note": note,
+            "delay_seconds": delay_seconds,
+            "metadata": metadata,
+        }
+        return self._transport.call(_Run, "POST", path, body=body).run
+
+    def force_fail(self, run_id: str, *, reason: str, metadata: Any = None) -> Run:
+        """End a run as failed, whoever holds it; nothing tries it again by itself."""
+        path = f"/api/runs/{segment(run_id)}/fail"
+        body = {"reason": reason, "metadata": metadata}
+        return self._transport.call(_Run, "POST", path, body=body).run
+
+    def bulk(
+        self,
+        verb: Literal["release", "fail", "retry", "recover"],
+        run_ids: Sequence[str],
+        *,
+        reason: str | None = None,
+        metadata: Any = None,
+        key: str | None = None,
+    ) -> list[BulkRun]:
+        """Do one of these to up to 50 runs, each for itself; answers in their order."""
+        body = {"run_ids": run_ids, "reason": reason, "metadata": metadata}
+        kept = key or new_key() if verb in ("retry", "recover") else None
+        path = f"/api/runs/bulk/{verb}"
+        return self._transport.call(_BulkRuns, "POST", path, body=body, key=kept).results
 
     def retry(
         self,

@@ -17,7 +17,7 @@ from server.api import (
     workspaces,
 )
 from server.api.route import Route
-from server.api.run_routes import RUNS
+from server.api.run_routes import FORCE, RUNS
 
 LEASE_ERRORS: Final = (
     "run_not_found", "invalid_claim_token", "foreign_run", "claim_token_required",
@@ -203,4 +203,4 @@ OPERATIONS: Final = (
     Route("GET", "/openapi.json", operations.openapi, "openapi", roles=""),
 )  # fmt: skip
 
-ROUTES: Final = (*HOT, *TASKS, *RUNS, *KEYS, *WORKSPACES, *OPERATIONS)
+ROUTES: Final = (*HOT, *TASKS, *RUNS, *FORCE, *KEYS, *WORKSPACES, *OPERATIONS)
