@@ -41,7 +41,7 @@ class Visit(NamedTuple):
     key: HeldKey
     workspace: WorkspaceRow
     every: bool = False
-    # The headers alone do not tell this caller: the body or the route had a say.
+    # The headers alone do not tell this caller: the query, the body or the route had a say.
     once: bool = False
 
 
@@ -69,7 +69,7 @@ class Identity:
     def recall(self, scope: Scope, headers: Headers, agent: bool) -> Caller | None:
         """The caller if the same headers came a moment ago, else None."""
         held = self._callers.get(_telling(headers, agent))
-        if held is None or held[1] < time.monotonic() or b"workspace=" in scope["query_string"]:
+        if held is None or held[1] < time.monotonic() or _may_name(scope["query_string"]):
             return None
         if self._buckets:
             self._buckets.take(held[0].key_id, time.monotonic())
@@ -81,7 +81,8 @@ class Identity:
         if self._buckets:
             self._buckets.take(key.row.key_id, time.monotonic())
         route.admit(key.row.role)
-        return await self._visit(key, _named(scope, headers), route)
+        visit = await self._visit(key, _named(scope, headers), route)
+        return visit._replace(once=visit.once or _may_name(scope["query_string"]))
 
     async def select(self, scope: Scope, headers: Headers, route: Route, named: str) -> Visit:
         """The visit of a request whose body names its workspace."""
@@ -141,8 +142,9 @@ class Identity:
         """Whether the credential of an open stream still is one."""
         try:
             await self._key(scope, headers)
-        except Problem:
-            return False
+        except Problem as problem:
+            # While the database is away, nobody knows; a bad key is not the only refusal of one.
+            return problem.status == 503
         return True
 
     async def _key(self, scope: Scope, headers: Headers) -> HeldKey:
@@ -244,11 +246,16 @@ def _fresh(session: Session, now: float) -> bool:
 def _named(scope: Scope, headers: Headers) -> list[str]:
     """The workspaces that query and header name."""
     named = []
-    if b"workspace=" in scope["query_string"]:
+    if _may_name(scope["query_string"]):
         named.append(query_pairs(scope["query_string"]).get("workspace", "").strip())
     if b"x-workspace" in headers:
         named.append(headers[b"x-workspace"].decode("latin-1").strip())
     return [name for name in named if name]
+
+
+def _may_name(query: bytes) -> bool:
+    """Whether a query is worth parsing for a workspace; its name may be written with escapes."""
+    return b"workspace=" in query or b"%" in query
 
 
 def _differing() -> Problem:

@@ -27,11 +27,20 @@ from server.contract.base import (
     Usage,
     Version,
     WorkspaceSelector,
+    check_time,
 )
 from server.contract.dependencies import Dependency, DependencyReference
 from server.contract.events import Event
 from server.contract.profiles import ExecutionProfileInput
-from server.contract.references import Owner, OwnerKind, ReviewPolicy, RunSummary, Scope, TaskStatus
+from server.contract.references import (
+    Owner,
+    OwnerInput,
+    OwnerKind,
+    ReviewPolicy,
+    RunSummary,
+    Scope,
+    TaskStatus,
+)
 from server.contract.runs import Run
 
 ApprovalState = Literal["not_required", "pending", "approved", "rejected"]
@@ -45,7 +54,6 @@ Expiries = Annotated[int, Meta(ge=1, le=limits.LEASE_EXPIRIES_LIMIT_COUNT)]
 Deadline = Annotated[int, Meta(ge=1, le=limits.DEADLINE_LIMIT_SECONDS)]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_LIMIT_CHARACTERS)]
 Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_LIMIT_COUNT)]
-DependsOn = list[Identifier]
 ChannelPatch = Annotated[
     str, Meta(pattern=r"^(?!coord-)[a-z0-9][a-z0-9_-]{0,63}$", extra={"blank": "null"})
 ]
@@ -198,13 +206,6 @@ class TaskListQuery(PageQuery):
     sort: Literal["activity", "created"] = "activity"
 
 
-class OwnerInput(Request):
-    """Whose a task is to be."""
-
-    kind: OwnerKind
-    ref: Annotated[str, Meta(min_length=1, max_length=limits.OWNER_REF_LIMIT_BYTES, extra=BYTES)]
-
-
 class RetryInput(Request):
     """How long a failed or expired run is to wait before it is tried again."""
 
@@ -244,12 +245,12 @@ class TaskFields(Request):
     max_lease_expiries: Expiries | UnsetType = UNSET
     deadline_seconds: Deadline | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
-    depends_on: DependsOn | UnsetType = UNSET
+    depends_on: list[Identifier] | UnsetType = UNSET
     execution_profile: ExecutionProfileInput | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if self.tags is not UNSET:
-            self.tags = sorted(set(self.tags))
+        check_time("available_at", self.available_at)
+        self.tags = UNSET if self.tags is UNSET else sorted(set(self.tags))
 
 
 class ChildCreateRequest(TaskFields, kw_only=True):
@@ -293,8 +294,7 @@ class TaskPatchRequest(Patch):
     def __post_init__(self) -> None:
         if self.clear_owner is True and self.owner:
             raise FieldError("clear_owner", "exclusive", "excludes owner")
-        if self.clear_owner is True:
-            self.owner = None
+        self.owner = None if self.clear_owner is True else self.owner
         self.clear_owner = UNSET
-        if self.tags is not UNSET:
-            self.tags = sorted(set(self.tags))
+        check_time("available_at", self.available_at)
+        self.tags = UNSET if self.tags is UNSET else sorted(set(self.tags))
