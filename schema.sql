@@ -1914,7 +1914,7 @@ begin
          case when v.code is null or v.code = 'replay' then '{}'
               when v.code = 'run_not_found' then jsonb_build_object('id', c.run_id)
               when v.code = 'stale_fence' then jsonb_build_object('run_id', c.run_id,
-                'fence', coalesce(c.token_fence, c.fence), 'current_fence', r.fence)
+                'fence', coalesce(nullif(c.token_fence, r.fence), c.fence), 'current_fence', r.fence)
               when v.code = 'no_active_lease' then jsonb_build_object('run_id', c.run_id,
                 'run_status', r.status)
               when v.code = 'run_canceled' then jsonb_build_object('run_id', c.run_id,
@@ -1948,7 +1948,8 @@ begin
       when c.token_hash is not null and k.run_id is null then 'stale_fence'
       when c.token_hash is not null and (k.session_id, k.agent_name) is distinct from
            (c.session_id, c.agent_name) then 'foreign_run'
-      when c.token_hash is null and l.ended_at is null and l.session_id <> c.session_id then 'foreign_run'
+      when c.token_hash is null and _is_live(l::lease) and l.session_id is distinct from c.session_id
+        then 'foreign_run'
       when c.token_hash is null and l.session_id = c.session_id
            and (r.claim_count > 1 or (select (w.settings ->> 'require_claim_token')::boolean
                                         from workspace w where w.workspace_id = p_ws))
@@ -2002,7 +2003,7 @@ end $$;
 -- One claimer's request. `lanes`: what it may take; `run_ref`: only this run (channel coord-<run id>).
 create type claim_call as (
   n int, team int, session_id text, agent_name text, max_runs int, lease_seconds int, key text, hash text,
-  cause cause);
+  cause cause, kind text);                   -- null: an agent's
 
 -- Claimers that may take the same runs: their lanes and least priority, or the one run they ask for.
 create type claim_team as (team int, lanes bigint[], priority_min int, run_ref text);
@@ -2215,7 +2216,7 @@ begin
   ), called as (
     -- Each with its call, and what that asks for.
     select f.*, c.cause, k.token, row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
-               (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
+               (c.cause).actor_ref, coalesce(c.kind, 'agent'), c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
                v_now, s.seconds, s.until, v_now, s.deadline, s.until, null, null, null, null, null, null, null,
                null, null)::lease as lease
       from fenced f
@@ -2252,7 +2253,7 @@ begin
     select p_ws, c.sequence, c.task_id, c.root_task_id, c.run_id, 'task.run_claimed', (c.cause).actor_kind,
            (c.cause).actor_ref, (c.cause).origin_kind, (c.cause).origin_ref, jsonb_build_object(
              'claimed_by', _actor((c.cause).actor_kind, (c.cause).actor_ref), 'agent_name', (c.lease).agent_name,
-             'session_id', (c.lease).session_id, 'claim_kind', 'agent',
+             'session_id', (c.lease).session_id, 'claim_kind', (c.lease).claim_kind,
              'claim_token_hash', 'sha256:' || encode((c.lease).token_hash, 'hex'),
              'lease_until', _utc((c.lease).lease_until), 'deadline_at', _utc((c.lease).deadline_at),
              'task_status', 'in_progress', 'status', 'claimed', 'attempt', c.attempt,

@@ -170,6 +170,19 @@ CODES: Final[dict[str, Code]] = {
     "lane_limit": Code(
         409, "error", "run", "Too many lanes", "Queued runs make too many different demands."
     ),
+    "run_not_claimable": Code(
+        409, "error", "run", "Run not claimable", "Something keeps the run from being claimed."
+    ),
+    "run_not_queued": Code(409, "error", "run", "Run not queued", "The run is not in the queue."),
+    "run_not_claimed": Code(
+        409, "error", "run", "Run not claimed", "Nobody holds the run, or it has begun already."
+    ),
+    "session_already_bound": Code(
+        409, "error", "run", "Session already bound", "A session works on the run already."
+    ),
+    "lease_held": Code(
+        409, "error", "lease", "Lease held", "An agent holds the run; only force takes it away."
+    ),
     "task_run_already_terminal": Code(
         409, "info", "run", "Run already ended", "The run has ended already."
     ),

@@ -180,3 +180,17 @@ def test_an_operator_takes_runs_from_their_holders(clients: tuple[Client, Client
     assert [result.ok for result in told] == [False, True]
     assert told[0].error is not None
     assert told[0].error.diagnostic.code == "task_run_still_active"
+
+
+def test_people_take_one_run_and_end_it(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    tasks = [operator.tasks.create(title=title) for title in ("a", "b")]
+    runs = [operator.tasks.list_runs(task.id).runs[0].id for task in tasks]
+    claimed = operator.runs.claim(runs[0], key="mine")
+    assert operator.runs.claim(runs[0], key="mine").lease.claim_token == claimed.lease.claim_token
+    assert operator.runs.start(runs[0]).status == "running"
+    assert operator.runs.complete(runs[0], result=1).result == 1
+    operator.runs.claim(runs[1])
+    told = operator.runs.attach_session(runs[1], agent.session_id, agent_name="elsewhere")
+    assert (told.run.status, told.run.agent_name) == ("starting", "elsewhere")
+    assert operator.runs.fail(runs[1], error="no", retryable=False).error == "no"

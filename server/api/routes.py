@@ -17,13 +17,7 @@ from server.api import (
     workspaces,
 )
 from server.api.route import Route
-from server.api.run_routes import FORCE, RUNS
-
-LEASE_ERRORS: Final = (
-    "run_not_found", "invalid_claim_token", "foreign_run", "claim_token_required",
-    "no_active_lease", "stale_fence", "run_canceled", "task_run_already_terminal",
-    "lease_released", "lease_revoked", "lease_expired",
-)  # fmt: skip
+from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
 HOT: Final = (
     Route(
@@ -203,4 +197,4 @@ OPERATIONS: Final = (
     Route("GET", "/openapi.json", operations.openapi, "openapi", roles=""),
 )  # fmt: skip
 
-ROUTES: Final = (*HOT, *TASKS, *RUNS, *FORCE, *KEYS, *WORKSPACES, *OPERATIONS)
+ROUTES: Final = (*HOT, *TASKS, *RUNS, *MANUAL, *FORCE, *KEYS, *WORKSPACES, *OPERATIONS)

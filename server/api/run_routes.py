@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from server.api import force, force_bulk, runs
+from server.api import force, force_bulk, manual, runs
 from server.api.route import Route
 
 RUNS: Final = (
@@ -12,6 +12,39 @@ RUNS: Final = (
     Route(
         "POST", "/api/task-runs/{id}/cancel", runs.cancel_run, "tasks.cancel_run", "OM",
         operator=True, errors=("run_not_found", "task_run_already_terminal"),
+    ),
+)  # fmt: skip
+
+LEASE_ERRORS: Final = (
+    "run_not_found", "invalid_claim_token", "foreign_run", "claim_token_required",
+    "no_active_lease", "stale_fence", "run_canceled", "task_run_already_terminal",
+    "lease_released", "lease_revoked", "lease_expired",
+)  # fmt: skip
+BY_HAND: Final = (*LEASE_ERRORS, "identity_required", "lease_held", "run_not_claimed")
+
+MANUAL: Final = (
+    Route(
+        "POST", "/api/task-runs/{id}/claim", manual.claim_run, "tasks.claim_run", "OM",
+        keyed=True, operator=True,
+        errors=("run_not_found", "run_not_queued", "run_not_claimable", "identity_required"),
+    ),
+    Route(
+        "POST", "/api/task-runs/{id}/attach-session", manual.attach_session,
+        "tasks.attach_run_session", "OM", operator=True, errors=(
+            "run_not_found", "session_already_bound", "run_not_claimed", "identity_required",
+        ),
+    ),
+    Route(
+        "POST", "/api/task-runs/{id}/start", manual.start_run, "tasks.start_run", "AOM",
+        errors=BY_HAND,
+    ),
+    Route(
+        "POST", "/api/task-runs/{id}/complete", manual.complete_run, "tasks.complete_run", "AOM",
+        errors=BY_HAND,
+    ),
+    Route(
+        "POST", "/api/task-runs/{id}/fail", manual.fail_run, "tasks.fail_run", "AOM",
+        errors=BY_HAND,
     ),
 )  # fmt: skip
 
