@@ -187,10 +187,11 @@ def test_a_failure_is_recorded_with_its_kind(clients: tuple[Client, Client], cas
     produce, kind = FAILURES[case]
     with working(agent, lambda ctx: produce()):
         task = operator.tasks.create(title=case, max_attempts=1)
-        assert operator.wait(task.id, timeout=SOON).status == "failed"
+        ended = operator.wait(task.id, timeout=SOON)
     (run,) = operator.tasks.list_runs(task.id).runs
     assert (run.failure_kind, run.retryable) == (kind, kind == "error")
     assert run.error
+    assert (ended.status, ended.error) == ("failed", run.error)
 
 
 @pytest.mark.parametrize(
