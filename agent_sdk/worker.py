@@ -92,6 +92,11 @@ class Worker:
         """Work until stopped, once; raises what made further claims impossible."""
         if self._handler is None:
             raise ValueError("the worker has no handler: decorate one with @worker.task")
+        settings = self.client.settings
+        log.info(
+            "worker starts: %s, agent %s, workspace %s",
+            settings.url, settings.agent_name or "of the key", settings.workspace or "of the key",
+        )  # fmt: skip
         with self.client.again() as claimer, on_stop_signals(self.stop):
             thread = threading.Thread(
                 target=self._claim_loop, args=[claimer], name="worklease-claims", daemon=True
