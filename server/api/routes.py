@@ -6,6 +6,7 @@ from server import limits
 from server.api import (
     bulk,
     dependencies,
+    docs,
     events,
     graphs,
     keys,
@@ -211,6 +212,7 @@ OPERATIONS: Final = (
         errors=("authentication_required", "invalid_credentials"),
     ),
     Route("GET", "/openapi.json", operations.openapi, "openapi", roles=""),
+    Route("GET", "/docs/errors", docs.errors, "docs.errors", roles="", media_type="text/html"),
 )  # fmt: skip
 
 ROUTES: Final = (*HOT, *TASKS, *RUNS, *KEYS, *WORKSPACES, *OPERATIONS)
