@@ -117,7 +117,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         config=config,
         db=db,
         creating=connect(),
-        identity=Identity(db, config.rate_limit),
+        identity=Identity(db, config.rate_limit, in_use),
         settings=SettingsCache(db),
         claiming=claiming,
         holding=Holding(connect, *limits, hub.changed),

@@ -9,6 +9,7 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from server.contract.base import PageQuery
+from server.errors import Problem
 from server.rules.cursors import decode_cursor, encode_cursor
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ class Caller:
     # The admin named the workspace `*`.
     every_workspace: bool = False
     causes: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def needed_session(self) -> tuple[str, str]:
+        """The session and its agent's name; refused where the caller has none."""
+        if self.agent_name is None:
+            raise Problem("identity_required", header="X-Agent-Name")
+        if self.session_id is None:
+            raise Problem("identity_required", header="X-Session-ID")
+        return self.session_id, self.agent_name
 
     def cause(self, action: str) -> str:
         """Who does what through what, as JSON for the database."""

@@ -13,7 +13,9 @@ from server.api import (
     leases,
     operations,
     runs,
+    streams,
     tasks,
+    tickets,
     workspaces,
 )
 from server.api.route import Route
@@ -56,6 +58,10 @@ HOT: Final = (
         errors=("bulk_too_large", "duplicate_item"),
     ),
     Route("GET", "/api/agent/leases", leases.list_leases, "agent.leases", "AOM"),
+    Route(
+        "GET", "/api/agent/stream", streams.stream_session, "agent.stream", "AOM",
+        media_type="text/event-stream",
+    ),
     Route(
         "POST", "/api/leases/verify", leases.verify, "leases.verify", errors=("run_not_found",)
     ),
@@ -136,11 +142,11 @@ TASKS: Final = (
         errors=("task_not_found",),
     ),
     Route(
-        "GET", "/api/tasks/{id}/stream", events.stream_task, "tasks.stream",
+        "GET", "/api/tasks/{id}/stream", streams.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
     ),
     Route(
-        "GET", "/tasks/{id}/stream", events.stream_task, "tasks.stream",
+        "GET", "/tasks/{id}/stream", streams.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
     ),
 )  # fmt: skip
@@ -169,6 +175,10 @@ RUNS: Final = (
         ),
     ),
     Route("GET", "/api/events", events.list_events, "events.list"),
+    Route(
+        "GET", "/api/observe/stream", streams.stream_workspace, "observe.stream",
+        media_type="text/event-stream",
+    ),
 )  # fmt: skip
 
 KEYS: Final = (
@@ -204,6 +214,7 @@ WORKSPACES: Final = (
 
 OPERATIONS: Final = (
     Route("GET", "/api/whoami", operations.whoami, "whoami"),
+    Route("POST", "/api/auth/stream-ticket", tickets.make_ticket, "auth.stream_ticket"),
     Route("GET", "/healthz", operations.healthz, "healthz", roles=""),
     Route("GET", "/readyz", operations.readyz, "readyz", roles="", ok=(200, 503)),
     Route("GET", "/version", operations.version, "version", roles=""),

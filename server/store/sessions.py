@@ -43,3 +43,20 @@ async def register_session(
         capabilities=capabilities,
     )
     return row is not None
+
+
+ATTEND_SESSION = """
+insert into agent_session (workspace_id, session_id, agent_name)
+values (%(workspace_id)s, %(session_id)s, %(agent_name)s)
+on conflict (workspace_id, session_id) do update set updated_at = lease_now()
+ where agent_session.agent_name = excluded.agent_name
+returning agent_name
+"""
+
+
+async def attend_session(db: Database, workspace_id: str, session_id: str, agent_name: str) -> bool:
+    """Makes a session that asks for no work yet, or renews it; False if it is another agent's."""
+    row = await db.one(
+        ATTEND_SESSION, workspace_id=workspace_id, session_id=session_id, agent_name=agent_name
+    )
+    return row is not None
