@@ -11,8 +11,10 @@ from server.api import (
     graphs,
     keys,
     leases,
+    observe,
     operations,
     runs,
+    sessions,
     streams,
     tasks,
     tickets,
@@ -146,12 +148,25 @@ TASKS: Final = (
         media_type="text/event-stream", errors=("task_not_found",),
     ),
     Route(
+        "GET", "/api/tasks/{id}/tree", observe.get_tree, "tasks.tree", errors=("task_not_found",)
+    ),
+    Route(
+        "GET", "/api/tasks/{id}/graph", observe.get_graph, "tasks.graph",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "GET", "/api/tasks/{id}/explain", observe.explain_task, "tasks.explain",
+        errors=("task_not_found",),
+    ),
+    Route(
         "GET", "/tasks/{id}/stream", streams.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
     ),
 )  # fmt: skip
 
 RUNS: Final = (
+    Route("GET", "/api/task-runs", runs.search_runs, "runs.list"),
+    Route("GET", "/api/sessions", sessions.list_sessions, "sessions.list"),
     Route(
         "GET", "/api/task-runs/{id}", runs.get_run, "tasks.get_run", errors=("run_not_found",)
     ),
