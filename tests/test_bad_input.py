@@ -1,10 +1,14 @@
 """Bad input: the status and code of the contract, nothing changed, nothing logged as an error."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
+import msgspec
 import pytest
 
+from server.rules.cursors import encode_cursor
 from tests.factories import Held, Workspace, refused
 
 DEEP = b'{"title":"t","payload":' + b"[" * 65 + b"]" * 65 + b"}"
@@ -41,6 +45,8 @@ BODIES: tuple[tuple[bytes, int, str], ...] = (
     (b'{"title":"t","auto_enqueue_on_ready":1}', 422, "validation_failed"),
     (b'{"title":"t","available_at":"2030-01-01T00:00:00"}', 422, "validation_failed"),
     (b'{"title":"t","available_at":"tomorrow"}', 422, "validation_failed"),
+    (b'{"title":"t","available_at":"9999-12-31T23:59:59-01:00"}', 422, "validation_failed"),
+    (b'{"title":"t","available_at":"0001-01-01T00:00:00+01:00"}', 422, "validation_failed"),
     (b'{"title":"t","tags":"a"}', 422, "validation_failed"),
     (b'{"title":"t","tags":["' + b'","'.join(b"%d" % n for n in range(33)) + b'"]}',
      422, "validation_failed"),
@@ -108,6 +114,16 @@ def test_a_bad_parameter_is_refused(calm: Workspace, path: str, parameter: str) 
         calm.operator.send("GET", path)
 
 
+@pytest.mark.parametrize("version", ['"0x1"', '"99999999999"', f'"{"9" * 5000}"', '"²"'])
+def test_a_version_that_no_task_can_have_is_refused(calm: Workspace, version: str) -> None:
+    task_id = calm.operator.get("/api/tasks").tasks[0].id
+    with refused(400, "invalid_query", parameter="If-Match"):
+        calm.operator.send(
+            "PATCH", f"/api/tasks/{task_id}", content=b'{"title":"t"}',
+            headers={"If-Match": version.encode()},
+        )  # fmt: skip
+
+
 def test_a_cursor_is_good_for_its_own_list_only(calm: Workspace) -> None:
     read = calm.operator.get
     tasks = read("/api/tasks", limit=1).next_cursor
@@ -121,6 +137,35 @@ def test_a_cursor_is_good_for_its_own_list_only(calm: Workspace) -> None:
         with refused(400, "invalid_cursor"):
             read(path, **query)
     assert read("/api/tasks", limit=5, cursor=tasks).tasks
+
+
+UPGRADE = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AA"}
+
+
+def test_a_body_that_an_upgrade_makes_unreadable_is_not_taken_for_an_empty_one(
+    calm: Workspace,
+) -> None:
+    """As clients send it that would rather speak HTTP/2."""
+    url = httpx2.URL(calm.world.server.url)
+    headers = calm.operator.sent() | UPGRADE | {"Host": "here", "Content-Length": "13"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with socket.create_connection((url.host, url.port)) as connection:
+        connection.sendall(f'POST /api/tasks HTTP/1.1\r\n{head}\r\n{{"title":"t"}}'.encode())
+        told = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"malformed_json" in told
+
+
+def test_an_upgrade_of_a_request_without_a_body_is_not_minded(calm: Workspace) -> None:
+    assert calm.operator.send("GET", "/api/tasks", headers=UPGRADE).tasks
+
+
+def test_a_cursor_that_the_server_did_not_make_is_refused(calm: Workspace) -> None:
+    task_id = calm.operator.get("/api/tasks").tasks[0].id
+    path = f"/api/tasks/{task_id}/timeline"
+    scope = msgspec.json.encode([path, calm.id, False, {"after_sequence": 0}])
+    with refused(400, "invalid_cursor"):
+        calm.operator.get(path, cursor=encode_cursor(scope, ["no number"]))
 
 
 @pytest.mark.parametrize("task_id", ["a%20b", "%00", "é", "x" * 129, "%ff"])
@@ -151,6 +196,7 @@ BULK: tuple[tuple[list[dict[str, Any]], int, str, dict[str, Any]], ...] = (
      422, "unknown_field", {"field": "tasks.1.retry.x"}),
     ([{"ref": f"{n}", "title": "t"} for n in range(10_001)], 422, "bulk_too_large",
      {"limit": 10_000, "count": 10_001}),
+    ([{}] * 10_001, 422, "bulk_too_large", {"limit": 10_000, "count": 10_001}),
 )  # fmt: skip
 
 
@@ -169,10 +215,14 @@ LEASE: tuple[tuple[str, dict[str, Any], int, str], ...] = (
     ("heartbeat", {"progress": {"percent": 101}}, 422, "validation_failed"),
     ("heartbeat", {"progress": {"message": "x" * 1025}}, 422, "validation_failed"),
     ("heartbeat", {"usage": {"input_tokens": -1}}, 422, "validation_failed"),
+    ("heartbeat", {"usage": {"input_tokens": 10**15 + 1}}, 422, "validation_failed"),
+    ("heartbeat", {"usage": {"total_cost": 1e12}}, 422, "validation_failed"),
+    ("heartbeat", {"usage": {"total_cost": 999999999999.9999999}}, 422, "validation_failed"),
     ("heartbeat", {"usage": {"cost_currency": "euro"}}, 422, "validation_failed"),
     ("heartbeat", {"result": 1}, 422, "unknown_field"),
     ("heartbeat", {"claim_token": 7}, 422, "validation_failed"),
     ("heartbeat", {"claim_token": "wlt_1_" + "\N{SNOWMAN}" * 43}, 409, "invalid_claim_token"),
+    ("heartbeat", {"claim_token": f"wlt_{2**63}_{'A' * 43}"}, 409, "invalid_claim_token"),
     ("heartbeat", {"claim_token": "x" * 100_000}, 409, "invalid_claim_token"),
     ("complete", {"claim_next": {"max_runs": 101}}, 422, "validation_failed"),
     ("complete", {"claim_next": {"workspace_id": "x"}}, 422, "unknown_field"),

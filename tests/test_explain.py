@@ -74,6 +74,25 @@ def test_a_run_that_waits_for_its_time_says_why(workspace: Workspace, agent: Age
     assert _evidence(workspace, released.id)["cause"] == "delay"
 
 
+def test_a_gate_that_a_person_holds_is_told(workspace: Workspace) -> None:
+    operator = workspace.operator
+    draft = workspace.task(draft=True)
+    assert _codes(workspace, draft.id) == ["task_draft", "no_run"]
+    asked = workspace.task(approval_policy="manual")
+    operator.post(f"/api/tasks/{asked.id}/runs")
+    assert _codes(workspace, asked.id) == ["awaiting_approval"]
+    operator.post(f"/api/tasks/{asked.id}/reject")
+    assert _evidence(workspace, asked.id) == {"approval_state": "rejected"}
+    root = workspace.task()
+    child = workspace.task(parent_task_id=root.id)
+    operator.post(f"/api/tasks/{root.id}/pause", reason="wait")
+    assert _codes(workspace, root.id) == ["task_paused"]
+    assert _codes(workspace, child.id) == ["ancestor_paused"]
+    assert _evidence(workspace, child.id) == {"paused_by_task_id": root.id}
+    operator.post(f"/api/tasks/{root.id}/resume")
+    assert _codes(workspace, child.id) == []
+
+
 @pytest.mark.parametrize(
     ("task", "asked", "code"),
     [

@@ -107,7 +107,10 @@ async def test_a_key_of_one_workspace_sees_no_other(client_as: Client) -> None:
         (await operator.get("/api/workspaces")).content, type=WorkspaceListResponse
     )
     assert [workspace.name for workspace in listed.workspaces] == ["default"]
-    assert (await whoami(admin, "/api/whoami?workspace=" + name)).whoami.workspace.name == name
+    for parameter in ("workspace", "work%73pace"):
+        told = await whoami(admin, f"/api/whoami?{parameter}={name}")
+        assert told.whoami.workspace.name == name
+        assert (await whoami(admin)).whoami.workspace.name == "default"
     there = await client_as(ADMIN, X_Workspace=name)
     assert (await whoami(there)).whoami.workspace.name == name
     assert code_of(await there.get("/api/whoami?workspace=default")) == "422 validation_failed"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from server.contract.streams import Paused
 from tests.factories import Agent, Held, Workspace, refused
 from tests.streams import Frame, subscribed
 
@@ -103,6 +104,27 @@ def test_a_session_that_comes_back_is_told_what_happened_meanwhile(
         assert _told(stream.next()).data.leases == []
     with subscribed(agent, PATH) as stream:
         assert stream.until("ready") == []
+
+
+def test_the_holder_learns_that_its_task_is_paused_and_goes_on(
+    workspace: Workspace, agent: Agent
+) -> None:
+    root = workspace.task(auto_enqueue_on_ready=False)
+    task = workspace.task(parent_task_id=root.id)
+    run_id = agent.claim().run_id
+    other = workspace.task()
+    with subscribed(agent, PATH) as stream:
+        stream.until("ready")
+        workspace.operator.post(f"/api/tasks/{other.id}/pause", reason="not its own")
+        workspace.operator.post(f"/api/tasks/{root.id}/pause", reason="wait")
+        paused = _told(stream.next())
+        workspace.operator.post(f"/api/tasks/{root.id}/resume")
+        resumed = _told(stream.next())
+    assert (paused.event, resumed.event) == ("paused", "paused")
+    assert paused.data == Paused(
+        task_id=task.id, run_id=run_id, paused=True, paused_by_task_id=root.id, scope="task"
+    )
+    assert (resumed.data.paused, resumed.data.paused_by_task_id) == (False, None)
 
 
 def test_a_session_may_have_several_streams(workspace: Workspace, agent: Agent) -> None:

@@ -10,8 +10,8 @@ import httpx2
 import psycopg
 
 from server.db import schema
-from server.db.pool import Database, open_pool
-from server.loops import expiry, promotion
+from server.db.pool import Database, Dedicated, open_pool
+from server.loops import approvals, expiry, promotion
 from tests import books
 from tests.client import Client, connections
 from tests.factories import Workspace
@@ -46,6 +46,10 @@ class World:
             self._stack.enter_async_context(open_pool(server.conninfo, 2, 5, 60, prepared=True))
         )
 
+        # As a server's loops have it.
+        self._loop = Dedicated(server.conninfo, prepared=True, wait_seconds=5)
+        self._stack.push_async_callback(self._loop.close)
+
     def close(self) -> None:
         """Ends the connections; the server goes on."""
         self.http.close()
@@ -64,7 +68,7 @@ class World:
     def sweep(self, rows: int = PASS_ROWS) -> int:
         """One pass of the sweep, as if the one before had been just now; how many leases ended."""
         self.swept_now()
-        ended: int = self.run(lambda db: expiry.run_once(db, rows, self._changed))
+        ended: int = self.run(lambda _: expiry.run_once(self._loop, rows, self._changed))
         return ended
 
     def swept_now(self) -> None:
@@ -74,13 +78,18 @@ class World:
     def sweep_after_outage(self) -> int:
         """One pass of the sweep, the first in 40 s of real time."""
         self.db.execute(SWEPT_LONG_AGO)
-        ended: int = self.run(lambda db: expiry.run_once(db, PASS_ROWS, self._changed))
+        ended: int = self.run(lambda _: expiry.run_once(self._loop, PASS_ROWS, self._changed))
         return ended
 
     def promote(self) -> int:
         """One pass of the promotion of due runs; how many came into the queue."""
-        promoted: int = self.run(lambda db: promotion.run_once(db, PASS_ROWS, self._changed))
+        promoted: int = self.run(lambda _: promotion.run_once(self._loop, PASS_ROWS, self._changed))
         return promoted
+
+    def expire_approvals(self) -> int:
+        """One pass over late approvals; how many it dealt with."""
+        done: int = self.run(lambda _: approvals.run_once(self._loop, PASS_ROWS, self._changed))
+        return done
 
     def run(self, service: Callable[[Database], Any]) -> Any:
         """What a service of the server does on this database."""

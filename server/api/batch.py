@@ -73,7 +73,8 @@ class Batcher(Generic[C, A]):
                 if batch:
                     await self._answer(workspace_id, batch)
         finally:
-            self._running = None
+            # After a fault of our own, the batches behind it go on all the same.
+            self._running = asyncio.create_task(self._run()) if self._queues else None
 
     def _take(self, queue: list[Waiting[C, A]]) -> tuple[list[Waiting[C, A]], list[Waiting[C, A]]]:
         """The next batch, and what stays; callers that have gone are dropped."""

@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope
 from server.contract.base import PageQuery
 from server.errors import Problem
 from server.rules.cursors import decode_cursor, encode_cursor
+from server.store.keys import KeyRow
+from server.store.workspaces import WorkspaceRow
 
 if TYPE_CHECKING:
     from server.api.services import Services
@@ -67,6 +69,30 @@ class Caller:
                 }
             ).decode()
         return known
+
+
+def make_caller(
+    key: KeyRow, workspace: WorkspaceRow, agent_name: str | None, session_id: str | None,
+    origin_kind: str, every: bool,
+) -> Caller:  # fmt: skip
+    """The caller that acts with this key in this workspace."""
+    kind, ref = "agent_session", session_id or agent_name or ""
+    if agent_name is None:
+        kind, ref = key.actor_kind or "human", key.name
+    return Caller(
+        key_id=key.key_id,
+        key_name=key.name,
+        role=key.role,
+        workspace_id=workspace.workspace_id,
+        workspace_name=workspace.name,
+        all_workspaces=key.workspace_id is None,
+        agent_name=agent_name,
+        session_id=session_id,
+        actor_kind=kind,
+        actor_ref=ref,
+        origin_kind=origin_kind,
+        every_workspace=every,
+    )
 
 
 class EventStream:
@@ -152,7 +178,9 @@ class Context:
         filters = msgspec.to_builtins(query)
         del filters["limit"], filters["cursor"]
         every = self.caller.every_workspace
-        return msgspec.json.encode([self.scope["path"], self.workspace_id, every, filters])
+        scope = msgspec.json.encode([self.scope["path"], self.workspace_id, every, filters])
+        # With the secret nobody but a server can make one that would not fit its statement.
+        return self.services.secrets[0] + scope
 
     async def disconnected(self) -> None:
         """Returns when the client has gone, or when its answer is complete."""

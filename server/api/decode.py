@@ -160,6 +160,9 @@ class Faults:
     def member(self, member: Member, value: Any, path: str) -> Any:
         if value is not None and member.struct is not None:
             if member.many and isinstance(value, list):
+                if member.most is not None and len(value) > member.most:
+                    # Telling what is wrong with each of millions would take minutes.
+                    raise Problem("bulk_too_large", limit=member.most, count=len(value))
                 return [self.struct(member.struct, v, f"{path}.{i}.") for i, v in enumerate(value)]
             if not member.many:
                 return self.struct(member.struct, value, f"{path}.")

@@ -15,9 +15,6 @@ from server.contract.events import (
 from server.errors import Problem
 from server.store import events, tasks
 
-COMMENT_EVERY_SECONDS: Final = 15.0
-KEY_CHECKED_EVERY_SECONDS: Final = 30.0
-PAGE_COUNT: Final = 200
 BEYOND: Final = 2**63 - 1
 
 

@@ -38,6 +38,12 @@ def check_content(headers: Headers, limit_bytes: int) -> None:
         raise Problem("body_too_large", limit_bytes=limit_bytes)
 
 
+def lost_body(headers: Headers) -> bool:
+    """Whether a body was announced that the HTTP parser drops: it reads none behind an Upgrade."""
+    told = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    return told and b"upgrade" in headers
+
+
 def credential(headers: Headers) -> str | None:
     """The API key that the caller shows."""
     bearer = headers.get(b"authorization")
@@ -118,6 +124,9 @@ def if_match(headers: Headers) -> int | None:
     number = text[1:-1]
     if text != f'"{number}"' or not number.isascii() or not number.isdecimal():
         raise unfit("If-Match")
+    # No object has such a version, and the database has no such number.
+    if len(number) > 10 or int(number) > limits.VERSION_LIMIT:
+        raise unfit("If-Match")
     return int(number)
 
 
@@ -154,3 +163,17 @@ def takes_gzip(headers: Headers) -> bool:
 def unfit(name: str) -> Problem:
     """What to say of a header whose value is not valid."""
     return Problem("invalid_query", f"{name} is not valid.", parameter=name)
+
+
+def telling(headers: Headers, agent: bool) -> tuple[bytes | None, ...]:
+    """All that decides who the caller is, but for what the query and the body say."""
+    get = headers.get
+    return (
+        get(b"authorization"),
+        get(b"x-session-id"),
+        get(b"x-agent-name"),
+        get(b"x-api-key"),
+        get(b"x-workspace"),
+        get(b"x-origin-kind"),
+        b"agent" if agent else None,
+    )

@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 from server import limits
 from server.api import headers as read
-from server.api.context import Caller
+from server.api.context import Caller, make_caller
 from server.api.headers import Headers
 from server.api.query import query_pairs
 from server.api.rates import Buckets, Failures, make_room
@@ -23,10 +23,10 @@ from server.store.sessions import attend_session, register_session, see_session
 from server.store.workspaces import WorkspaceRow, find_workspace
 from server.telemetry import AuthFailed, occur
 
-Recalled = tuple[bytes | None, ...]
-
 DEFAULT_WORKSPACE: Final = "default"
 EVERY_WORKSPACE: Final = "*"
+# A stream looks at its key every four seconds, so that five pass at most until it ends.
+LIVING_SECONDS: Final = 1.0
 
 
 class HeldKey(NamedTuple):
@@ -42,7 +42,7 @@ class Visit(NamedTuple):
     key: HeldKey
     workspace: WorkspaceRow
     every: bool = False
-    # The headers alone do not tell this caller: the body or the route had a say.
+    # The headers alone do not tell this caller: the query, the body or the route had a say.
     once: bool = False
 
 
@@ -63,8 +63,9 @@ class Identity:
         self._db = db
         # Tickets were made with one of them.
         self._secrets = secrets
-        self._callers: dict[Recalled, tuple[Caller, float]] = {}
+        self._callers: dict[tuple[bytes | None, ...], tuple[Caller, float]] = {}
         self._keys: dict[bytes, HeldKey] = {}
+        self._living: dict[str, float] = {}
         self._finding: dict[bytes, asyncio.Future[KeyRow | None]] = {}
         self._workspaces: dict[str, WorkspaceRow] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
@@ -73,8 +74,8 @@ class Identity:
 
     def recall(self, scope: Scope, headers: Headers, agent: bool) -> Caller | None:
         """The caller if the same headers came a moment ago, else None."""
-        held = self._callers.get(_telling(headers, agent))
-        if held is None or held[1] < time.monotonic() or b"workspace=" in scope["query_string"]:
+        held = self._callers.get(read.telling(headers, agent))
+        if held is None or held[1] < time.monotonic() or _may_name(scope["query_string"]):
             return None
         if self._buckets:
             self._buckets.take(held[0].key_id, time.monotonic())
@@ -86,7 +87,8 @@ class Identity:
         if self._buckets:
             self._buckets.take(key.row.key_id, time.monotonic())
         route.admit(key.row.role)
-        return await self._visit(key, _named(scope, headers), route)
+        visit = await self._visit(key, _named(scope, headers), route)
+        return visit._replace(once=visit.once or _may_name(scope["query_string"]))
 
     async def select(self, scope: Scope, headers: Headers, route: Route, named: str) -> Visit:
         """The visit of a request whose body names its workspace."""
@@ -105,10 +107,10 @@ class Identity:
         if session_id is not None and agent_name is not None:
             await self._see(visit.workspace.workspace_id, session_id, agent_name)
         origin = read.origin_kind(headers, agent)
-        caller = _caller(key, visit.workspace, agent_name, session_id, origin, visit.every)
+        caller = make_caller(key, visit.workspace, agent_name, session_id, origin, visit.every)
         if not visit.once:
             make_room(self._callers)
-            self._callers[_telling(headers, agent)] = (caller, visit.key.until)
+            self._callers[read.telling(headers, agent)] = (caller, visit.key.until)
         return caller
 
     async def register(self, caller: Caller, channel: str | None, capabilities: list[str]) -> None:
@@ -144,7 +146,7 @@ class Identity:
             if name not in (ticket.workspace_id, ticket.workspace_name):
                 raise Problem("workspace_not_found", id=name)
         workspace = WorkspaceRow(ticket.workspace_id, ticket.workspace_name)
-        caller = _caller(
+        caller = make_caller(
             key, workspace, ticket.agent_name, ticket.session_id, ticket.origin_kind, False
         )
         if route.agent:
@@ -152,8 +154,19 @@ class Identity:
         return caller
 
     async def still_valid(self, caller: Caller) -> bool:
-        """Whether the key behind an open stream still is one."""
-        return await find_key_by_id(self._db, caller.key_id, None) is not None
+        """Whether the key behind an open stream still is one; asked once for all its streams."""
+        now = time.monotonic()
+        if self._living.get(caller.key_id, 0) > now:
+            return True
+        try:
+            key = await find_key_by_id(self._db, caller.key_id, None)
+        except Problem as problem:
+            # While the database is away, nobody knows.
+            return problem.status == 503
+        if key is not None:
+            make_room(self._living)
+            self._living[caller.key_id] = now + LIVING_SECONDS
+        return key is not None
 
     async def _key(self, scope: Scope, headers: Headers) -> HeldKey:
         shown = read.credential(headers)
@@ -237,43 +250,6 @@ class Identity:
             raise Problem("identity_mismatch", session_id=session_id)
 
 
-def _caller(
-    key: KeyRow, workspace: WorkspaceRow, agent_name: str | None, session_id: str | None,
-    origin_kind: str, every: bool,
-) -> Caller:  # fmt: skip
-    kind, ref = "agent_session", session_id or agent_name or ""
-    if agent_name is None:
-        kind, ref = key.actor_kind or "human", key.name
-    return Caller(
-        key_id=key.key_id,
-        key_name=key.name,
-        role=key.role,
-        workspace_id=workspace.workspace_id,
-        workspace_name=workspace.name,
-        all_workspaces=key.workspace_id is None,
-        agent_name=agent_name,
-        session_id=session_id,
-        actor_kind=kind,
-        actor_ref=ref,
-        origin_kind=origin_kind,
-        every_workspace=every,
-    )
-
-
-def _telling(headers: Headers, agent: bool) -> Recalled:
-    """All that decides who the caller is, but for what the query and the body say."""
-    get = headers.get
-    return (
-        get(b"authorization"),
-        get(b"x-session-id"),
-        get(b"x-agent-name"),
-        get(b"x-api-key"),
-        get(b"x-workspace"),
-        get(b"x-origin-kind"),
-        b"agent" if agent else None,
-    )
-
-
 def _fresh(session: Session, now: float) -> bool:
     return now - session.seen_at < limits.SESSION_SEEN_EVERY_SECONDS
 
@@ -281,11 +257,16 @@ def _fresh(session: Session, now: float) -> bool:
 def _named(scope: Scope, headers: Headers) -> list[str]:
     """The workspaces that query and header name."""
     named = []
-    if b"workspace=" in scope["query_string"]:
+    if _may_name(scope["query_string"]):
         named.append(query_pairs(scope["query_string"]).get("workspace", "").strip())
     if b"x-workspace" in headers:
         named.append(headers[b"x-workspace"].decode("latin-1").strip())
     return [name for name in named if name]
+
+
+def _may_name(query: bytes) -> bool:
+    """Whether a query is worth parsing for a workspace; its name may be written with escapes."""
+    return b"workspace=" in query or b"%" in query
 
 
 def _differing() -> Problem:

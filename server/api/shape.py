@@ -22,6 +22,8 @@ class Member(NamedTuple):
     choice: bool
     many: bool
     limit_bytes: int | None
+    # Of a list of Structs: how many there may be before the request is refused as a whole.
+    most: int | None
     blank_is_null: bool
 
 
@@ -103,5 +105,6 @@ def _member(field: inspect.Field, annotation: Any) -> Member:
         choice=any(isinstance(part, inspect.LiteralType) for part, _ in types),
         many=bool(lists),
         limit_bytes=limits[0] if limits else None,
+        most=next((extra["most"] for _, extra in plain_types(field) if "most" in extra), None),
         blank_is_null=any(extra.get("blank") == "null" for _, extra in types),
     )

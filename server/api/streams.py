@@ -15,7 +15,8 @@ from server.store import streams, tasks
 from server.telemetry import StreamOpened, StreamResync, occur
 
 COMMENT_EVERY_SECONDS: Final = 15.0
-KEY_CHECKED_EVERY_SECONDS: Final = 30.0
+# A revoked key ends its streams within five seconds.
+KEY_CHECKED_EVERY_SECONDS: Final = 4.0
 PAGE_COUNT: Final = 200
 WINDOW_COUNT: Final = 10_000
 WHOLE_LOG_COUNT: Final = 2**62
@@ -212,9 +213,10 @@ async def _stored(
 
 async def _live(ctx: Context, subscriber: Subscriber) -> AsyncGenerator[bytes, None]:
     """The frames that come, and a comment where none comes for long."""
-    checked = time.monotonic()
+    checked = spoke = time.monotonic()
     while True:
-        told = await subscriber.take(COMMENT_EVERY_SECONDS)
+        told = await subscriber.take(KEY_CHECKED_EVERY_SECONDS)
+        now = time.monotonic()
         if told is not None:
             yield told.frame
             if told.last:
@@ -227,10 +229,11 @@ async def _live(ctx: Context, subscriber: Subscriber) -> AsyncGenerator[bytes, N
             return
         elif subscriber.closed:
             return
-        else:
+        elif now - spoke >= COMMENT_EVERY_SECONDS:
+            spoke = now
             yield b": \n\n"
-        if time.monotonic() - checked > KEY_CHECKED_EVERY_SECONDS:
-            checked = time.monotonic()
+        if now - checked >= KEY_CHECKED_EVERY_SECONDS:
+            checked = now
             if not await ctx.services.identity.still_valid(ctx.caller):
                 return
 

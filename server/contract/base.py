@@ -1,6 +1,6 @@
 """What all nouns share on the wire: the Struct kinds, text and time types, errors."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
@@ -43,6 +43,15 @@ class FieldError(ValueError):
         self.field = field
         self.rule = rule
         super().__init__(message)
+
+
+def check_time(field: str, value: object) -> None:
+    """Refuses a time whose year in UTC has no four digits."""
+    if isinstance(value, datetime):
+        try:
+            value.astimezone(UTC)
+        except OverflowError:
+            raise FieldError(field, "range", "is not between the years 1 and 9999 in UTC") from None
 
 
 class Encoded(Struct, Generic[T], frozen=True):
@@ -116,7 +125,7 @@ Time = Annotated[
 TimeInput = Annotated[datetime, Meta(tz=True)]
 Json = Any
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Version = Annotated[int, Meta(ge=1, le=limits.VERSION_LIMIT)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]

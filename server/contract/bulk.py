@@ -67,7 +67,9 @@ class TaskBulkItem(TaskFields, kw_only=True):
 class TaskBulkRequest(Request):
     """Many new tasks, all or none of them."""
 
-    tasks: Annotated[list[TaskBulkItem], Meta(min_length=1)]
+    tasks: Annotated[
+        list[TaskBulkItem], Meta(min_length=1, extra={"most": limits.TASKS_PER_BULK_COUNT})
+    ]
     defaults: TaskDefaults | None = None
 
     def __post_init__(self) -> None:
@@ -139,7 +141,9 @@ class CompleteItem(LeaseWork, kw_only=True):
 class BulkHeartbeatRequest(Request):
     """Many heartbeats of one session."""
 
-    items: Annotated[list[HeartbeatItem], Meta(min_length=1)]
+    items: Annotated[
+        list[HeartbeatItem], Meta(min_length=1, extra={"most": limits.LEASES_PER_BULK_COUNT})
+    ]
 
     def __post_init__(self) -> None:
         _check_items([item.run_id for item in self.items])
@@ -148,7 +152,9 @@ class BulkHeartbeatRequest(Request):
 class BulkCompleteRequest(Request):
     """Many completions of one session."""
 
-    items: Annotated[list[CompleteItem], Meta(min_length=1)]
+    items: Annotated[
+        list[CompleteItem], Meta(min_length=1, extra={"most": limits.LEASES_PER_BULK_COUNT})
+    ]
     claim_next: ClaimWish | None = None
 
     def __post_init__(self) -> None:

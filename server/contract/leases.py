@@ -33,7 +33,8 @@ from server.contract.runs import Delay, Run
 StopReason = Literal["budget_exhausted"]
 LeaseSeconds = Annotated[int, Meta(ge=0, le=limits.LEASE_LIMIT_SECONDS)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
-Cost = Annotated[float, Meta(ge=0, le=limits.COST_LIMIT)]
+Cost = Annotated[float, Meta(ge=0, lt=limits.COST_LIMIT)]
+Used = Annotated[int, Meta(ge=0, le=limits.USAGE_LIMIT_COUNT)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 FailureKind = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 RESERVED_FAILURE_KINDS = frozenset({"operator_forced", "deadline_exceeded"})
@@ -189,12 +190,12 @@ class ProgressInput(Request):
 class UsageInput(Request):
     """What was used up since this claim: totals, not increments."""
 
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
+    input_tokens: Used | None = None
+    output_tokens: Used | None = None
     total_cost: Cost | None = None
     cost_currency: Currency | None = None
-    tool_calls: Count | None = None
-    turns: Count | None = None
+    tool_calls: Used | None = None
+    turns: Used | None = None
 
 
 class LeaseProof(Request):

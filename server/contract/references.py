@@ -1,8 +1,11 @@
 """How a task or run appears inside other objects."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from server.contract.base import Actor, Answer, Priority, Progress, Time
+from msgspec import Meta
+
+from server import limits
+from server.contract.base import BYTES, Actor, Answer, Priority, Progress, Request, Time
 
 Scope = Literal["workspace", "global"]
 TaskStatus = Literal[
@@ -30,6 +33,13 @@ class Owner(Answer):
 
     kind: OwnerKind
     ref: str
+
+
+class OwnerInput(Request):
+    """Whose a task is to be."""
+
+    kind: OwnerKind
+    ref: Annotated[str, Meta(min_length=1, max_length=limits.OWNER_REF_LIMIT_BYTES, extra=BYTES)]
 
 
 class CoordinationChannel(Answer):

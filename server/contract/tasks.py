@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from server import limits
+from server.contract.approvals import Approval, ApprovalFields, ApprovalPatch, ApprovalState
 from server.contract.base import (
     BYTES,
     Actor,
@@ -18,7 +19,6 @@ from server.contract.base import (
     Metadata,
     Origin,
     PageQuery,
-    Patch,
     Priority,
     Progress,
     Request,
@@ -27,14 +27,22 @@ from server.contract.base import (
     Usage,
     Version,
     WorkspaceSelector,
+    check_time,
 )
 from server.contract.dependencies import Dependency, DependencyReference
 from server.contract.events import Event
 from server.contract.profiles import ExecutionProfileInput
-from server.contract.references import Owner, OwnerKind, ReviewPolicy, RunSummary, Scope, TaskStatus
+from server.contract.references import (
+    Owner,
+    OwnerInput,
+    OwnerKind,
+    ReviewPolicy,
+    RunSummary,
+    Scope,
+    TaskStatus,
+)
 from server.contract.runs import Run
 
-ApprovalState = Literal["not_required", "pending", "approved", "rejected"]
 OnDependencyFailure = Literal["block", "cancel", "run"]
 RetryStrategy = Literal["exponential_jitter", "linear", "fixed", "none"]
 Title = Annotated[str, Meta(min_length=1, max_length=limits.TITLE_LIMIT_CHARACTERS)]
@@ -45,7 +53,6 @@ Expiries = Annotated[int, Meta(ge=1, le=limits.LEASE_EXPIRIES_LIMIT_COUNT)]
 Deadline = Annotated[int, Meta(ge=1, le=limits.DEADLINE_LIMIT_SECONDS)]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_LIMIT_CHARACTERS)]
 Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_LIMIT_COUNT)]
-DependsOn = list[Identifier]
 ChannelPatch = Annotated[
     str, Meta(pattern=r"^(?!coord-)[a-z0-9][a-z0-9_-]{0,63}$", extra={"blank": "null"})
 ]
@@ -59,7 +66,7 @@ class Retry(Answer):
     max_seconds: int
 
 
-class TaskCommon(Answer):
+class TaskCommon(Approval):
     """What both the whole task and its summary say."""
 
     id: str
@@ -73,15 +80,6 @@ class TaskCommon(Answer):
     max_attempts: int
     auto_enqueue_on_ready: bool
     status: TaskStatus
-    approval_policy: Literal["none", "manual"]
-    approval_state: ApprovalState
-    approval_timeout_seconds: int | None
-    on_approval_timeout: Literal["wait", "reject"]
-    approval_requested_at: Time | None
-    approval_decided_at: Time | None
-    approval_decided_by: Actor | None
-    approval_reason: str | None
-    approval_expired: bool
     draft: bool
     owner: Owner | None
     current_run_id: str | None
@@ -198,13 +196,6 @@ class TaskListQuery(PageQuery):
     sort: Literal["activity", "created"] = "activity"
 
 
-class OwnerInput(Request):
-    """Whose a task is to be."""
-
-    kind: OwnerKind
-    ref: Annotated[str, Meta(min_length=1, max_length=limits.OWNER_REF_LIMIT_BYTES, extra=BYTES)]
-
-
 class RetryInput(Request):
     """How long a failed or expired run is to wait before it is tried again."""
 
@@ -218,11 +209,11 @@ class RetryInput(Request):
 
 
 # What no route of this server takes yet is unknown; the other fields are known, if not settable.
-NOT_TAKEN = ("draft", "approval_", "on_approval_", "review_", "budget", "concurrency_")
+NOT_TAKEN = ("review_", "budget", "concurrency_")
 TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
 
 
-class TaskFields(Request):
+class TaskFields(ApprovalFields):
     """What every way to create a task takes; an absent field has its default."""
 
     immutable: ClassVar[frozenset[str]] = TASK_FIELDS
@@ -244,12 +235,13 @@ class TaskFields(Request):
     max_lease_expiries: Expiries | UnsetType = UNSET
     deadline_seconds: Deadline | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
-    depends_on: DependsOn | UnsetType = UNSET
+    draft: bool | UnsetType = UNSET
+    depends_on: list[Identifier] | UnsetType = UNSET
     execution_profile: ExecutionProfileInput | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if self.tags is not UNSET:
-            self.tags = sorted(set(self.tags))
+        check_time("available_at", self.available_at)
+        self.tags = UNSET if self.tags is UNSET else sorted(set(self.tags))
 
 
 class ChildCreateRequest(TaskFields, kw_only=True):
@@ -266,7 +258,7 @@ class TaskCreateRequest(ChildCreateRequest):
     parent_task_id: Identifier | UnsetType = UNSET
 
 
-class TaskPatchRequest(Patch):
+class TaskPatchRequest(ApprovalPatch):
     """What is to change in a task."""
 
     immutable: ClassVar[frozenset[str]] = TASK_FIELDS
@@ -293,8 +285,7 @@ class TaskPatchRequest(Patch):
     def __post_init__(self) -> None:
         if self.clear_owner is True and self.owner:
             raise FieldError("clear_owner", "exclusive", "excludes owner")
-        if self.clear_owner is True:
-            self.owner = None
+        self.owner = None if self.clear_owner is True else self.owner
         self.clear_owner = UNSET
-        if self.tags is not UNSET:
-            self.tags = sorted(set(self.tags))
+        check_time("available_at", self.available_at)
+        self.tags = UNSET if self.tags is UNSET else sorted(set(self.tags))

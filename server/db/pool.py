@@ -1,8 +1,10 @@
 """The way to the database: one statement a call, errors turned into problems in one place."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import psycopg
@@ -101,11 +103,56 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
         raise Fault(str(error)) from error
 
 
+class Asked(Protocol):
+    """Where a statement goes: a connection of its own, or the pool."""
+
+    async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
+        """The rows of a statement."""
+        ...
+
+
+class Share:
+    """How many statements of one workspace may be under way, for the sake of the others."""
+
+    def __init__(self, most: int, wait_seconds: float) -> None:
+        self._most, self._wait_seconds = most, wait_seconds
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._users: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def of(self, workspace_id: str | None) -> AsyncGenerator[None]:
+        """Holds a turn of this workspace; None is a statement of no workspace, and never waits."""
+        if workspace_id is None:
+            yield
+            return
+        turn = self._turns.setdefault(workspace_id, asyncio.Semaphore(self._most))
+        self._users[workspace_id] += 1
+        try:
+            await self._take(turn)
+            try:
+                yield
+            finally:
+                turn.release()
+        finally:
+            self._users[workspace_id] -= 1
+            if not self._users[workspace_id]:
+                del self._users[workspace_id], self._turns[workspace_id]
+
+    async def _take(self, turn: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await turn.acquire()
+        except TimeoutError:
+            raise Busy from None
+
+
 class Database:
     """A pool of connections; every statement is a transaction of its own unless asked otherwise."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Row]]) -> None:
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Row]], share: Share) -> None:
         self._pool = pool
+        self._share = share
+        self._healing: asyncio.Task[None] | None = None
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
         """The rows of a statement, which may be none."""
@@ -133,13 +180,26 @@ class Database:
         for left in reversed(range(REPEATS + 1)):
             try:
                 with problems(None):
-                    async with self._pool.connection() as connection:
+                    async with (
+                        self._share.of(parameters.get("workspace_id")),
+                        self._pool.connection() as connection,
+                    ):
                         asked = getattr(Statements(connection), method)
                         return await asked(statement, **parameters)
+            except ConnectionLost:
+                self._heal()
+                raise
             except psycopg.Error as error:
-                if error.sqlstate not in REPEATED or not left:
+                if error.sqlstate not in REPEATED:
                     raise
+                if not left:
+                    raise Busy from error
         return None
+
+    def _heal(self) -> None:
+        """Looks whether the other connections broke too, before each costs a caller an error."""
+        if self._healing is None or self._healing.done():
+            self._healing = asyncio.create_task(self._pool.check())
 
     def counts(self) -> dict[str, int]:
         """How many connections there are, by state."""
@@ -170,33 +230,42 @@ async def open_pool(
     )
     await pool.open()
     try:
-        yield Database(pool)
+        yield Database(pool, Share(max(1, size // 2), wait_seconds))
     finally:
         await pool.close()
 
 
 class Dedicated:
-    """One connection for one batcher: its statement is prepared once and waits for no pool."""
+    """One connection for one kind of call: prepared once, it waits for no pool and not for long."""
 
-    def __init__(self, conninfo: str, prepared: bool) -> None:
+    def __init__(self, conninfo: str, prepared: bool, wait_seconds: float) -> None:
         self._conninfo = conninfo
         self._prepared = prepared
+        # A workspace that waits for a lock lets the others pass between any two of its statements.
+        self._share = Share(1, wait_seconds)
         self._connection: AsyncConnection[Row] | None = None
+        self._connecting = asyncio.Lock()
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
         """The rows of a statement; raises ConnectionLost when its outcome is unknown."""
         for left in reversed(range(REPEATS + 1)):
-            connection = await self._connected()
             try:
-                with problems(connection):
-                    cursor = await connection.execute(
-                        statement.encode(), parameters, prepare=self._prepared
-                    )
-                    return await cursor.fetchall()
+                async with self._share.of(parameters.get("workspace_id")):
+                    return await self._execute(statement, parameters)
             except psycopg.Error as error:
-                if error.sqlstate not in REPEATED or not left:
+                if error.sqlstate not in REPEATED:
                     raise
+                if not left:
+                    raise Busy from error
         return []
+
+    async def _execute(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
+        connection = await self._connected()
+        with problems(connection):
+            cursor = await connection.execute(
+                statement.encode(), parameters, prepare=self._prepared
+            )
+            return await cursor.fetchall()
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -205,6 +274,14 @@ class Dedicated:
 
     async def _connected(self) -> AsyncConnection[Row]:
         connection = self._connection
+        if connection is None or connection.closed:
+            async with self._connecting:
+                return await self._connect()
+        return connection
+
+    async def _connect(self) -> AsyncConnection[Row]:
+        connection = self._connection
+        # Whoever else wanted it may have made it meanwhile.
         if connection is None or connection.closed:
             with problems(None):
                 connection = await AsyncConnection.connect(

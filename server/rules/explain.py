@@ -9,11 +9,16 @@ from server.rules.lanes import Demands
 
 MESSAGES: Final = {
     "task_canceled": "The task is canceled.",
+    "task_draft": "The task is a draft.",
     "no_run": "The task has no run in the queue.",
     "run_active": "The run is being worked on.",
     "run_needs_attention": "The run needs a person's attention.",
     "task_terminal": "The task has ended.",
+    "awaiting_approval": "The task waits for a person's approval.",
+    "approval_rejected": "The task was not approved.",
     "awaiting_dependencies": "The task waits for other tasks.",
+    "task_paused": "The task is paused.",
+    "ancestor_paused": "A task above it is paused.",
     "not_yet_available": "The run is not to be claimed before its time.",
     "priority_too_low": "The task's priority is lower than the claimer takes.",
     "channel_mismatch": "The run is on another channel than the claimer's.",
@@ -30,6 +35,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str
     status: str
     canceled: bool
+    draft: bool
+    approval_state: str | None
+    paused_by_task_id: str | None
     closed_at: str | None
     priority: int
     run_id: str | None
@@ -72,6 +80,8 @@ def _gates(facts: Facts) -> Iterator[Fault]:
     """The task's own gates, which hold for every claim."""
     if facts.canceled:
         yield "task_canceled", {"closed_at": facts.closed_at}
+    elif facts.draft:
+        yield "task_draft", {"status": facts.status}
     if facts.run_status == "needs_attention":
         yield "run_needs_attention", {"run_id": facts.run_id}
     elif facts.run_id is not None and facts.run_status != "queued":
@@ -87,6 +97,10 @@ def _gates(facts: Facts) -> Iterator[Fault]:
         yield "task_terminal", {"status": facts.status}
     elif facts.run_id is None:
         yield "no_run", {"status": facts.status}
+    if facts.approval_state in ("pending", "rejected"):
+        waits = facts.approval_state == "pending"
+        code = "awaiting_approval" if waits else "approval_rejected"
+        yield code, {"approval_state": facts.approval_state}
     if facts.dependencies_waiting:
         yield (
             "awaiting_dependencies",
@@ -96,6 +110,10 @@ def _gates(facts: Facts) -> Iterator[Fault]:
                 "failed_count": facts.failed_count,
             },
         )
+    if facts.paused_by_task_id == facts.task_id:
+        yield "task_paused", {"paused_by_task_id": facts.paused_by_task_id}
+    elif facts.paused_by_task_id is not None:
+        yield "ancestor_paused", {"paused_by_task_id": facts.paused_by_task_id}
     if facts.run_status == "queued" and not facts.due:
         yield "not_yet_available", {"available_at": facts.available_at, "cause": facts.delayed_by}
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 TOKEN_FORM: Final = re.compile(r"wlt_(0|[1-9][0-9]{0,18})_([A-Za-z0-9_-]{43})", re.ASCII)
+# What the database counts fences in; a form with more digits is longer than any token.
+FENCE_LIMIT: Final = 2**63 - 1
 KEY_PREFIX_CHARACTERS: Final = 15
 
 
@@ -30,7 +32,9 @@ def claim_token(secret: bytes, workspace_id: str, run_id: str, fence: int) -> st
 def parse_claim_token(text: str) -> TokenParts | None:
     """The parts of a claim token; None if the text has not its form."""
     match = TOKEN_FORM.fullmatch(text)
-    return TokenParts(int(match[1]), match[2]) if match else None
+    if match is None or int(match[1]) > FENCE_LIMIT:
+        return None
+    return TokenParts(int(match[1]), match[2])
 
 
 def made_here(text: str, secrets_in_use: Iterable[bytes], workspace_id: str, run_id: str) -> bool:

@@ -1,26 +1,9 @@
 """Tasks."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from server.db.pool import Busy, Database, Dedicated
-
-
-class Changed(NamedTuple):
-    """What a transition of a task answers; offers: how many runs it put into the queue."""
-
-    body: str
-    version: int
-    offers: int
-
-
-class Created(NamedTuple):
-    """What a creation answers; the version is that of a single task."""
-
-    body: str
-    version: int | None
-    replayed: bool
-    offers: int
-
+from server.db.pool import Database
+from server.store.base import Changed, Created, Started
 
 CREATE_TASKS = """
 select body, version, replayed, offers from create_tasks(
@@ -32,15 +15,6 @@ select body, version, replayed, offers from create_tasks(
 async def create_tasks(db: Database, **call: Any) -> Created:
     """Makes one task, or many; all or nothing."""
     [row] = await db.many(CREATE_TASKS, **call)
-    return Created(*row)
-
-
-async def create_task(db: Database, creating: Dedicated, **call: Any) -> Created:
-    """Makes a small task on the connection that has just made the last; by the pool if it waits."""
-    try:
-        [row] = await creating.many(CREATE_TASKS, **call)
-    except Busy:
-        return await create_tasks(db, **call)
     return Created(*row)
 
 
@@ -79,7 +53,7 @@ select w.body::text, p.at, p.task_id
            and (not %(roots)s or (t.task).parent_task_id is null)
            and _task_fits(t.task, %(scope)s, %(status)s, %(priority)s::smallint[],
                  %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
-                 %(identifier)s, %(query)s)
+                 %(identifier)s, %(query)s, %(include_drafts)s)
          order by a.at desc, a.task_id desc limit %(limit)s) p
   cross join lateral (select w.body from task_summary_wire w
     where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
@@ -101,7 +75,7 @@ select w.body::text, p.at, p.task_id
            and (not %(roots)s or t.parent_task_id is null)
            and _task_fits(t, %(scope)s, %(status)s, %(priority)s::smallint[],
                  %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
-                 %(identifier)s, %(query)s)
+                 %(identifier)s, %(query)s, %(include_drafts)s)
          order by t.created_at desc, t.task_id desc limit %(limit)s) p
   cross join lateral (select w.body from task_summary_wire w
     where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
@@ -125,7 +99,7 @@ select w.body::text, p.at, p.task_id
            and (o.at, t.task_id) < (%(after_at)s::timestamptz, %(after_id)s::text)
            and _task_fits(t, %(scope)s, %(status)s, %(priority)s::smallint[],
                  %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
-                 %(identifier)s, %(query)s)
+                 %(identifier)s, %(query)s, %(include_drafts)s)
          order by o.at desc, t.task_id desc limit %(limit)s) p
   cross join lateral (select w.body from task_summary_wire w
     where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
@@ -170,16 +144,6 @@ async def cancel_task(db: Database, **call: Any) -> Changed:
     """Cancels a task and its subtree."""
     [row] = await db.many(CANCEL_TASK, **call)
     return Changed(*row)
-
-
-class Started(NamedTuple):
-    """What queueing a run by hand answers."""
-
-    task: str
-    run: str
-    version: int
-    replayed: bool
-    offers: int
 
 
 START_TASK = """

@@ -117,7 +117,8 @@ end $$;
 -- What decides whether a run of a task can be claimed, at one instant.
 create view claim_facts as
 select t.workspace_id, t.task_id, json_build_object(
-         'task_id', t.task_id, 'status', t.status, 'canceled', t.canceled, 'closed_at', _utc(t.closed_at),
+         'task_id', t.task_id, 'status', t.status, 'canceled', t.canceled, 'draft', t.draft,
+         'approval_state', t.approval_state, 'paused_by_task_id', t.paused_by_task_id, 'closed_at', _utc(t.closed_at),
          'priority', t.priority, 'run_id', case when _is_open(r.status) then r.run_id end,
          'run_status', r.status, 'session_id', case when _is_live(l::lease) then l.session_id end,
          'lease_until', case when _is_live(l::lease) then _utc(l.lease_until) end,
