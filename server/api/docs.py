@@ -8,7 +8,8 @@ from typing import Final
 
 from server.api.context import Context
 from server.contract.base import Encoded
-from server.errors import CODES, Code
+from server.errors import CODES
+from server.rules.inspect import FINDINGS
 
 HTML: Final = b"text/html; charset=utf-8"
 PAGE: Final = Template("""<!doctype html>
@@ -50,14 +51,19 @@ def _page() -> bytes:
     parts = []
     for status, entries in groupby(by_status, key=lambda item: item[1].status):
         parts.append(f"<h2>{status}</h2>")
-        parts += [_section(name, code) for name, code in entries]
+        for name, code in entries:
+            label = f"{code.status} · {code.severity} · {code.category}"
+            parts.append(_section(name, code.title, code.message, label, code.command))
+    parts.append("<h2>Diagnostics</h2><p>What inspect finds; no call is refused for it.</p>")
+    for name, finding in FINDINGS.items():
+        parts.append(_section(name, finding.title, finding.message, finding.severity))
     return PAGE.substitute(sections="\n".join(parts)).encode()
 
 
-def _section(name: str, code: Code) -> str:
-    command = f"<p>Try <code>{escape(code.command)}</code></p>" if code.command else ""
+def _section(name: str, title: str, message: str, label: str, command: str | None = None) -> str:
+    hint = f"<p>Try <code>{escape(command)}</code></p>" if command else ""
     return (
         f'<section id="{name}"><h3><a href="#{name}"><code>{name}</code></a></h3>'
-        f"<p><b>{escape(code.title)}.</b> {escape(code.message)}</p>{command}"
-        f"<p><small>{code.status} · {code.severity} · {code.category}</small></p></section>"
+        f"<p><b>{escape(title)}.</b> {escape(message)}</p>{hint}"
+        f"<p><small>{label}</small></p></section>"
     )

@@ -11,6 +11,7 @@ from server.api import (
     drafts,
     events,
     graphs,
+    inspect,
     keys,
     leases,
     observe,
@@ -187,6 +188,10 @@ TASKS: Final = (
         errors=("task_not_found",),
     ),
     Route(
+        "GET", "/api/tasks/{id}/inspect", inspect.inspect_task, "tasks.inspect",
+        errors=("task_not_found",),
+    ),
+    Route(
         "GET", "/tasks/{id}/stream", streams.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
     ),
@@ -194,6 +199,10 @@ TASKS: Final = (
 
 RUNS: Final = (
     Route("GET", "/api/task-runs", runs.search_runs, "runs.list"),
+    Route(
+        "GET", "/api/runs/{id}/inspect", inspect.inspect_run, "tasks.inspect",
+        errors=("run_not_found",),
+    ),
     Route("GET", "/api/sessions", sessions.list_sessions, "sessions.list"),
     Route(
         "GET", "/api/task-runs/{id}", runs.get_run, "tasks.get_run", errors=("run_not_found",)
