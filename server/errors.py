@@ -115,6 +115,9 @@ CODES: Final[dict[str, Code]] = {
     "dependency_not_found": Code(
         404, "error", "dependency", "No such dependency", "There is no such dependency."
     ),
+    "profile_not_found": Code(
+        404, "error", "profile", "No such profile", "The task has no profile of its own."
+    ),
     "key_not_found": Code(404, "error", "key", "No such key", "There is no such key."),
     "method_not_allowed": Code(
         405, "error", "request", "Method not allowed", "This path does not take that method."
@@ -160,6 +163,13 @@ CODES: Final[dict[str, Code]] = {
     "task_has_children": Code(
         409, "error", "task", "Task has children", "A task with children cannot be deleted."
     ),
+    "profile_locked": Code(
+        409,
+        "error",
+        "task",
+        "Profile locked",
+        "The profile cannot change while a run is worked on.",
+    ),
     "dependency_cycle": Code(
         409, "error", "dependency", "Dependency cycle", "The dependency would close a cycle."
     ),
@@ -181,8 +191,24 @@ CODES: Final[dict[str, Code]] = {
     "lane_limit": Code(
         409, "error", "run", "Too many lanes", "Queued runs make too many different demands."
     ),
+    "run_not_claimable": Code(
+        409, "error", "run", "Run not claimable", "Something keeps the run from being claimed."
+    ),
+    "run_not_queued": Code(409, "error", "run", "Run not queued", "The run is not in the queue."),
+    "run_not_claimed": Code(
+        409, "error", "run", "Run not claimed", "Nobody holds the run, or it has begun already."
+    ),
+    "session_already_bound": Code(
+        409, "error", "run", "Session already bound", "A session works on the run already."
+    ),
+    "lease_held": Code(
+        409, "error", "lease", "Lease held", "An agent holds the run; only force takes it away."
+    ),
     "task_run_already_terminal": Code(
         409, "info", "run", "Run already ended", "The run has ended already."
+    ),
+    "task_run_not_releasable": Code(
+        409, "error", "run", "Run not releasable", "Nobody holds a lease on the run."
     ),
     "task_run_still_active": Code(
         409, "error", "run", "Run still active", "The run has not ended yet."

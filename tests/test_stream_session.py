@@ -127,6 +127,24 @@ def test_the_holder_learns_that_its_task_is_paused_and_goes_on(
     assert (resumed.data.paused, resumed.data.paused_by_task_id) == (False, None)
 
 
+@pytest.mark.parametrize("forced_by_name", [False, True])
+@pytest.mark.parametrize(
+    ("force", "code"), [("release", "lease_revoked"), ("fail", "task_run_already_terminal")]
+)
+def test_the_holder_learns_that_an_operator_took_its_run(
+    workspace: Workspace, agent: Agent, force: str, code: str, forced_by_name: bool
+) -> None:
+    workspace.task()
+    held = agent.claim()
+    operator = workspace.operator
+    if forced_by_name:
+        operator = operator.also(X_Agent_Name="worker")
+    with subscribed(agent, PATH) as stream:
+        stream.until("ready")
+        operator.post(f"/api/runs/{held.run_id}/{force}", reason="wrong input")
+        assert _gone(held, stream.next()) == (code, "wrong input")
+
+
 def test_a_session_may_have_several_streams(workspace: Workspace, agent: Agent) -> None:
     workspace.task()
     held = agent.claim()

@@ -17,6 +17,7 @@ from server.api import (
     observe,
     operations,
     pauses,
+    profiles,
     runs,
     sessions,
     streams,
@@ -25,12 +26,7 @@ from server.api import (
     workspaces,
 )
 from server.api.route import Route
-
-LEASE_ERRORS: Final = (
-    "run_not_found", "invalid_claim_token", "foreign_run", "claim_token_required",
-    "no_active_lease", "stale_fence", "run_canceled", "task_run_already_terminal",
-    "lease_released", "lease_revoked", "lease_expired",
-)  # fmt: skip
+from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
 HOT: Final = (
     Route(
@@ -158,6 +154,19 @@ TASKS: Final = (
         errors=("task_not_found", "dependency_not_found"),
     ),
     Route(
+        "GET", "/api/tasks/{id}/execution-profile", profiles.get_profile, "tasks.get_profile",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "PUT", "/api/tasks/{id}/execution-profile", profiles.put_profile, "tasks.set_profile",
+        "OM", operator=True, errors=("task_not_found", "profile_locked", "lane_limit"),
+    ),
+    Route(
+        "DELETE", "/api/tasks/{id}/execution-profile", profiles.delete_profile,
+        "tasks.delete_profile", "OM", (204,), operator=True,
+        errors=("task_not_found", "profile_not_found", "profile_locked", "lane_limit"),
+    ),
+    Route(
         "GET", "/api/tasks/{id}/runs", runs.list_runs, "tasks.list_runs",
         errors=("task_not_found",),
     ),
@@ -197,36 +206,13 @@ TASKS: Final = (
     ),
 )  # fmt: skip
 
-RUNS: Final = (
+OBSERVE: Final = (
     Route("GET", "/api/task-runs", runs.search_runs, "runs.list"),
     Route(
         "GET", "/api/runs/{id}/inspect", inspect.inspect_run, "tasks.inspect",
         errors=("run_not_found",),
     ),
     Route("GET", "/api/sessions", sessions.list_sessions, "sessions.list"),
-    Route(
-        "GET", "/api/task-runs/{id}", runs.get_run, "tasks.get_run", errors=("run_not_found",)
-    ),
-    Route(
-        "POST", "/api/task-runs/{id}/cancel", runs.cancel_run, "tasks.cancel_run", "OM",
-        operator=True, errors=("run_not_found", "task_run_already_terminal"),
-    ),
-    Route(
-        "POST", "/api/runs/{id}/retry", runs.retry_run, "tasks.retry_run", "OM", (201,),
-        keyed=True, operator=True, errors=(
-            "run_not_found", "task_run_still_active", "task_run_already_terminal",
-            "run_superseded", "run_already_retried", "open_run_exists", "task_canceled",
-            "retry_chain_too_deep", "lane_limit",
-        ),
-    ),
-    Route(
-        "POST", "/api/runs/{id}/recover", runs.recover_run, "tasks.recover_run", "OM", (201,),
-        keyed=True, operator=True, errors=(
-            "run_not_found", "task_run_not_recoverable", "task_canceled", "retry_chain_too_deep",
-            "lane_limit",
-        ),
-    ),
-    Route("GET", "/api/events", events.list_events, "events.list"),
     Route(
         "GET", "/api/observe/stream", streams.stream_workspace, "observe.stream",
         media_type="text/event-stream",
@@ -265,6 +251,7 @@ WORKSPACES: Final = (
 )  # fmt: skip
 
 OPERATIONS: Final = (
+    Route("GET", "/api/events", events.list_events, "events.list"),
     Route("GET", "/api/whoami", operations.whoami, "whoami"),
     Route("POST", "/api/auth/stream-ticket", tickets.make_ticket, "auth.stream_ticket"),
     Route("GET", "/healthz", operations.healthz, "healthz", roles=""),
@@ -278,4 +265,4 @@ OPERATIONS: Final = (
     Route("GET", "/docs/errors", docs.errors, "docs.errors", roles="", media_type="text/html"),
 )  # fmt: skip
 
-ROUTES: Final = (*HOT, *TASKS, *RUNS, *KEYS, *WORKSPACES, *OPERATIONS)
+ROUTES: Final = (*HOT, *TASKS, *OBSERVE, *RUNS, *MANUAL, *FORCE, *KEYS, *WORKSPACES, *OPERATIONS)

@@ -1,12 +1,14 @@
 -- What a session is told at once, made after wire.sql.
 
--- Whether an event may tell the holder of a lease something that it did not do itself.
-create function _is_signal(p_type text, p_actor_kind text) returns boolean language sql immutable as $$
+-- Whether an event may tell the holder of a lease something that it did not do itself. An agent ends leases of
+-- its own only, unless an operator forces it.
+create function _is_signal(p_type text, p_actor_kind text, p_payload jsonb) returns boolean
+language sql immutable as $$
   select p_type in ('task.run_canceled', 'task.run_lease_expired', 'task.run_operator_forced_fail',
                     'task.paused', 'task.resumed', 'scheduler.paused', 'scheduler.resumed',
                     'scheduler.drain_started')
       or p_type in ('task.run_completed', 'task.run_failed', 'task.run_released')
-         and p_actor_kind <> 'agent_session'
+         and (p_actor_kind <> 'agent_session' or p_payload ->> 'manual' = 'true')
 $$;
 
 -- What a late call of the lease's holder would be refused with.
@@ -35,7 +37,7 @@ returns table (sequence bigint, session_id text, name text, data json) language 
   with signal as materialized (
     select e.* from event e
      where e.workspace_id = p_ws and e.sequence > p_after and e.sequence <= p_upto
-       and _is_signal(e.event_type, e.actor_kind)
+       and _is_signal(e.event_type, e.actor_kind, e.payload)
   )
   select e.sequence, l.session_id, 'run_canceled', json_build_object(
            'run_id', e.run_id, 'task_id', e.task_id, 'fence', l.fence, 'code', _loss_code(e.event_type),
