@@ -216,10 +216,15 @@ def as_lost(error: ApiError) -> LeaseLost | None:
 
     What ended the lease is told by the code, which stays as it was.
     """
+    if isinstance(error, LeaseLost) or error.code in RUN_IS_GONE:
+        return lost(error)
+    return None
+
+
+def lost(error: ApiError) -> LeaseLost:
+    """What ended a lease, as what its holder is told."""
     if isinstance(error, LeaseLost):
         return error
-    if error.code not in RUN_IS_GONE:
-        return None
     return LeaseLost(
         error.code,
         error.message,

@@ -189,7 +189,10 @@ class Transport:
         self, path: str, *, headers: Mapping[str, str], timeout: float
     ) -> AbstractContextManager[httpx2.Response]:
         """Open a streamed GET, whose lines come as they are sent."""
-        return self._http.stream("GET", path, headers=dict(headers), timeout=timeout)
+        trace = {"trace": self._remember_socket}
+        return self._http.stream(
+            "GET", path, headers=dict(headers), timeout=timeout, extensions=trace
+        )
 
     def pause(self, seconds: float) -> bool:
         """Wait; True, and at once, when the transport is closed."""

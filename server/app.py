@@ -119,7 +119,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     services = Services(
         config=config,
         db=db,
-        identity=Identity(db, config.rate_limit),
+        identity=Identity(db, config.rate_limit, in_use),
         settings=SettingsCache(db),
         claiming=claiming,
         holding=Holding(connect, *limits, hub.changed),

@@ -1,5 +1,9 @@
 """Runs: the attempts at a task."""
 
+from typing import Final
+
+import msgspec
+
 from server.api.context import Context, RunId, TaskId
 from server.api.paging import pages
 from server.contract.base import Encoded
@@ -9,10 +13,15 @@ from server.contract.runs import (
     RunListQuery,
     RunListResponse,
     RunResponse,
+    RunSearchQuery,
 )
 from server.errors import Problem
 from server.store import runs, tasks
 from server.telemetry import RunEnded, occur
+
+LEASED: Final = frozenset(("claimed", "starting", "running"))
+# Greater than every id.
+BEHIND_ALL: Final = "~"
 
 
 async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encoded[RunListResponse]:
@@ -29,6 +38,18 @@ async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encod
         after_at=after_at,
         after_id=after_id,
         limit=query.limit,
+    )
+    return pages(ctx, query, "runs", rows)
+
+
+async def search_runs(ctx: Context, query: RunSearchQuery) -> Encoded[RunListResponse]:
+    """Lists the runs of the workspace, the last made first."""
+    [after] = ctx.after(query) or [BEHIND_ALL]
+    filters = msgspec.structs.asdict(query)
+    del filters["cursor"]
+    held = query.stuck is True or LEASED.issuperset(query.status or ("queued",))
+    rows = await runs.search_runs(
+        ctx.services.db, held, workspace_id=ctx.workspace_id, after=after, **filters
     )
     return pages(ctx, query, "runs", rows)
 

@@ -128,6 +128,14 @@ class RunListQuery(PageQuery):
     session_id: str | None = None
 
 
+class RunSearchQuery(RunListQuery):
+    """Which runs of the workspace to list."""
+
+    agent_name: str | None = None
+    task_id: str | None = None
+    stuck: bool | None = None
+
+
 class StartRequest(Request):
     """What a new run is to carry."""
 

@@ -26,6 +26,9 @@ PARTS = (
     "profiles.sql",
     "force.sql",
     "manual.sql",
+    "streams.sql",
+    "observe.sql",
+    "inspect.sql",
     "planner.sql",
 )
 
