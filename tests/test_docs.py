@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from server.errors import CODES
+from server.codes import CODES
 from tests.client import RefusedError
 from tests.factories import Workspace
 from tests.world import World

@@ -7,8 +7,8 @@ from string import Template
 from typing import Final
 
 from server.api.context import Context
+from server.codes import CODES
 from server.contract.base import Encoded
-from server.errors import CODES
 from server.rules.inspect import FINDINGS
 
 HTML: Final = b"text/html; charset=utf-8"
