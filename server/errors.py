@@ -111,6 +111,10 @@ CODES: Final[dict[str, Code]] = {
     "dependency_not_found": Code(
         404, "error", "dependency", "No such dependency", "There is no such dependency."
     ),
+    "subscription_not_found": Code(
+        404, "error", "subscription", "No such subscription", "There is no such subscription."
+    ),
+    "bridge_not_found": Code(404, "error", "bridge", "No such bridge", "There is no such bridge."),
     "key_not_found": Code(404, "error", "key", "No such key", "There is no such key."),
     "method_not_allowed": Code(
         405, "error", "request", "Method not allowed", "This path does not take that method."
@@ -118,6 +122,16 @@ CODES: Final[dict[str, Code]] = {
     "task_exists": Code(409, "error", "task", "Task exists", "A task with this id exists or did."),
     "dependency_exists": Code(
         409, "error", "dependency", "Dependency exists", "The task waits for that one already."
+    ),
+    "subscription_exists": Code(
+        409,
+        "error",
+        "subscription",
+        "Subscription exists",
+        "A subscription with this id belongs to another task.",
+    ),
+    "bridge_exists": Code(
+        409, "error", "bridge", "Bridge exists", "A bridge with this name exists."
     ),
     "key_exists": Code(409, "error", "key", "Key exists", "A key with this name exists."),
     "workspace_exists": Code(
@@ -250,6 +264,9 @@ CODES: Final[dict[str, Code]] = {
     ),
     "bulk_too_large": Code(
         422, "error", "request", "Too many items", "The request has too many items."
+    ),
+    "bridge_url_refused": Code(
+        422, "error", "bridge", "URL refused", "The server does not send to this URL."
     ),
     "retry_chain_too_deep": Code(
         422, "error", "run", "Retry chain too deep", "Too many runs retry one another."

@@ -1,8 +1,9 @@
 """A server with its database: time passes, and loops run, when a test says so."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ import psycopg
 from server.db import schema
 from server.db.pool import Database, open_pool
 from server.loops import expiry, promotion
+from server.loops.deliveries import Deliveries
+from server.net.outbound import Outbound
+from server.rules.seals import Seal
 from tests import books
 from tests.client import Client, connections
 from tests.factories import Workspace
@@ -82,6 +86,11 @@ class World:
         promoted: int = self.run(lambda db: promotion.run_once(db, PASS_ROWS, self._changed))
         return promoted
 
+    def deliver(self, *former: bytes) -> int:
+        """Passes of the deliveries until nothing is due; how many were begun."""
+        begun: int = self.run(lambda db: _deliver(db, former))
+        return begun
+
     def run(self, service: Callable[[Database], Any]) -> Any:
         """What a service of the server does on this database."""
         return self._runner.run(service(self._pool))
@@ -100,6 +109,26 @@ class World:
     def _changed(self, workspace_id: str, offers: int) -> None:
         # As another server's hub tells it.
         self.db.execute("select pg_notify('worklease', %s)", [f"tests {workspace_id} {offers}"])
+
+
+async def _deliver(db: Database, former: tuple[bytes, ...]) -> int:
+    async with delivering(db, *former) as sending:
+        count = begun = await sending.run_once()
+        while begun:
+            await sending.idle()
+            begun = await sending.run_once()
+            count += begun
+        return count
+
+
+@asynccontextmanager
+async def delivering(db: Database, *former: bytes) -> AsyncIterator[Deliveries]:
+    """Deliveries as a server makes them, to receivers on this machine too."""
+    outbound = Outbound([ip_network("127.0.0.0/8")], allow_http=True, concurrency=16)
+    try:
+        yield Deliveries(db, outbound, Seal([Server.secret, *former]), 16)
+    finally:
+        await outbound.close()
 
 
 class Servers:
