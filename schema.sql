@@ -1846,34 +1846,44 @@ begin
   return array(select x from json_populate_recordset(null::lease_call, p_calls) x);
 end $$;
 
+-- A run found by its key, whatever the statistics say (docs/decisions/004).
+create function _run(p_ws text, p_run_id text) returns setof run language sql stable as $$
+  select k.* from run k where k.workspace_id = p_ws and k.run_id = p_run_id offset 0
+$$;
+
 -- Locks the runs of the calls, by id.
 create function _lock_runs(p_ws text, p_runs text[]) returns void language plpgsql as $$
 begin
-  perform 1 from run r where r.workspace_id = p_ws and r.run_id = any (p_runs)
-    order by r.run_id for no key update;
+  perform 1
+     from (select distinct x.run_id collate "C" as run_id from unnest(p_runs) x (run_id) order by 1) x
+     cross join lateral (select from run r
+       where r.workspace_id = p_ws and r.run_id = x.run_id for no key update) l;
 end $$;
 
 -- Locks the tasks of runs about to end, with the tasks that wait for them: one sorted statement, so that two
 -- batches meet in order. Edges added meanwhile are met by settle().
 create function _lock_tasks_of(p_ws text, p_runs text[]) returns void language plpgsql as $$
 begin
-  perform 1 from task t
-    where t.workspace_id = p_ws and t.task_id = any (array(
-      select r.task_id from run r where r.workspace_id = p_ws and r.run_id = any (p_runs)
-      union
-      select d.task_id from run r
-        cross join lateral (select k.task_id from dependency k
-          where k.workspace_id = p_ws and k.depends_on_task_id = r.task_id offset 0) d
-       where r.workspace_id = p_ws and r.run_id = any (p_runs)))
-    order by t.task_id for no key update;
+  perform 1
+     from (select r.task_id from unnest(p_runs) x (run_id) cross join lateral _run(p_ws, x.run_id) r
+           union
+           select d.task_id from unnest(p_runs) x (run_id) cross join lateral _run(p_ws, x.run_id) r
+             cross join lateral (select k.task_id from dependency k
+               where k.workspace_id = p_ws and k.depends_on_task_id = r.task_id offset 0) d
+           order by 1) x
+     cross join lateral (select from task t
+       where t.workspace_id = p_ws and t.task_id = x.task_id for no key update) l;
 end $$;
 
 -- A currency other than this one in which the work on a task was counted before.
 create function _other_currency(p_ws text, p_task_id text, p_currency text) returns text language plpgsql as $$
 begin
-  return (select l.cost_currency from run r
-            join lease l on l.workspace_id = p_ws and l.run_id = r.run_id
-           where r.workspace_id = p_ws and r.task_id = p_task_id and l.cost_currency <> p_currency limit 1);
+  return (select l.cost_currency
+            from (select k.run_id from run k
+                   where k.workspace_id = p_ws and k.task_id = p_task_id offset 0) r
+            cross join lateral (select k.cost_currency from lease k
+              where k.workspace_id = p_ws and k.run_id = r.run_id offset 0) l
+           where l.cost_currency <> p_currency limit 1);
 end $$;
 
 -- What a call under a lease meets, rule by rule in the order in which they are promised; the runs are locked.
@@ -2332,14 +2342,19 @@ begin
   with stored as (
     update task_body b set checkpoint = c.checkpoint
       from unnest(p_calls) c
-      join run r on r.workspace_id = p_ws and r.run_id = c.run_id
-     where b.workspace_id = p_ws and b.task_id = r.task_id and c.checkpoint is not null
+      cross join lateral _run(p_ws, c.run_id) r
+      cross join lateral (select k.ctid from task_body k
+        where k.workspace_id = p_ws and k.task_id = r.task_id offset 0) k
+     where b.ctid = k.ctid and c.checkpoint is not null
        and b.checkpoint::jsonb is distinct from c.checkpoint::jsonb
     returning r.run_id
   )
   -- A new checkpoint is progress: the count of expiries that end in quarantine starts again.
-  update run r set lapses = 0 from stored s
-   where r.workspace_id = p_ws and r.run_id = s.run_id and r.lapses > 0;
+  update run r set lapses = 0
+    from stored s
+    cross join lateral (select k.ctid from run k
+      where k.workspace_id = p_ws and k.run_id = s.run_id and k.lapses > 0 offset 0) k
+   where r.ctid = k.ctid;
 end $$;
 
 -- Heartbeats that tell something: the run starts, its progress, checkpoint or usage is stored and logged.
@@ -2359,7 +2374,9 @@ begin
   with started as (
     update run r set status = 'running', started_at = v_now
       from unnest(v_calls) c
-     where r.workspace_id = p_workspace_id and r.run_id = c.run_id and r.status in ('claimed', 'starting')
+      cross join lateral (select k.ctid from run k where k.workspace_id = p_workspace_id
+        and k.run_id = c.run_id and k.status in ('claimed', 'starting') offset 0) k
+     where r.ctid = k.ctid
     returning r.task_id, r.run_id, c.session_id, c.cause
   )
   select array_agg(_event(s.cause, 'task.run_started', s.task_id, s.run_id,
@@ -2374,10 +2391,13 @@ begin
            order by r.run_id)
     into v_events
     from unnest(v_calls) c
-    join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id
-    join lease l on l.workspace_id = p_workspace_id and l.run_id = r.run_id and l.fence = r.fence
-    left join task_body t on t.workspace_id = p_workspace_id and t.task_id = r.task_id
-    left join run_body b on b.workspace_id = p_workspace_id and b.run_id = r.run_id
+    cross join lateral _run(p_workspace_id, c.run_id) r
+    cross join lateral (select k.* from lease k where k.workspace_id = p_workspace_id
+      and k.run_id = r.run_id and k.fence = r.fence offset 0) l
+    left join lateral (select k.checkpoint from task_body k
+      where k.workspace_id = p_workspace_id and k.task_id = r.task_id offset 0) t on true
+    left join lateral (select k.* from run_body k
+      where k.workspace_id = p_workspace_id and k.run_id = r.run_id offset 0) b on true
    where (c.progress is not null and (b.progress_at is null
           or (b.progress_percent, b.progress_message) is distinct from
              ((c.progress ->> 'percent')::float8, c.progress ->> 'message')))
@@ -2515,9 +2535,11 @@ begin
            'retry', true, _new_id('run'), f.cause)::new_run order by r.run_id)
     into v_next
     from unnest(p_failures) f
-    join run r on r.workspace_id = p_ws and r.run_id = f.run_id
-    join task t on t.workspace_id = p_ws and t.task_id = r.task_id
-    left join run_body b on b.workspace_id = p_ws and b.run_id = r.run_id
+    cross join lateral _run(p_ws, f.run_id) r
+    cross join lateral (select k.* from task k
+      where k.workspace_id = p_ws and k.task_id = r.task_id offset 0) t
+    left join lateral (select k.metadata from run_body k
+      where k.workspace_id = p_ws and k.run_id = r.run_id offset 0) b on true
    where f.retryable and t.attempts_used < t.max_attempts and not t.canceled and r.chain < 100;
 
   insert into run_body (workspace_id, run_id, error)
@@ -2526,11 +2548,17 @@ begin
   with ended as (
     update run r set status = 'failed', ended_at = p_now, failure_kind = f.failure_kind,
                      retryable = f.retryable
-      from unnest(p_failures) f where r.workspace_id = p_ws and r.run_id = f.run_id
+      from unnest(p_failures) f
+      cross join lateral (select k.ctid from run k
+        where k.workspace_id = p_ws and k.run_id = f.run_id offset 0) k
+     where r.ctid = k.ctid
     returning r.run_id, r.task_id, r.fence, f.error, f.failure_kind, f.retryable, f.metadata, f.how, f.cause
   ), freed as (
     update lease l set ended_at = p_now, ended_how = e.how
-      from ended e where l.workspace_id = p_ws and l.run_id = e.run_id and l.fence = e.fence
+      from ended e
+      cross join lateral (select k.ctid from lease k
+        where k.workspace_id = p_ws and k.run_id = e.run_id and k.fence = e.fence offset 0) k
+     where l.ctid = k.ctid
     returning l.run_id, l.token_hash
   )
   select array_agg(e.task_id order by e.run_id),
@@ -2541,7 +2569,8 @@ begin
            'next_available_at', _utc(n.available_at), 'review_id', null)) order by e.run_id)
     into tasks, events
     from ended e join freed x using (run_id)
-    join run_usage_wire u on u.workspace_id = p_ws and u.run_id = e.run_id
+    cross join lateral (select u.body from run_usage_wire u
+      where u.workspace_id = p_ws and u.run_id = e.run_id offset 0) u
     left join unnest(v_next) n on n.previous_run_id = e.run_id;
   if v_next is not null then
     v_enqueued := _add_runs(p_ws, p_now, v_next, false);
@@ -2578,10 +2607,11 @@ begin
   return query
     select v.n, v.code, v.evidence, v.replayed, case when v.body is not null then _merge(v.body::json,
              json_build_object('next_run', (select w.body from run_wire w
-               where w.workspace_id = p_workspace_id and w.run_id = (select x.run_id from run x
-                  join unnest(v_calls) c on c.n = v.n and x.previous_run_id = c.run_id
-                  join run f on f.workspace_id = p_workspace_id and f.run_id = c.run_id
-                 where x.workspace_id = p_workspace_id and x.task_id = f.task_id))))::text end, v.offers
+               where w.workspace_id = p_workspace_id and w.run_id = (select x.run_id
+                 from _run(p_workspace_id, (v_calls[v.n + 1]).run_id) f
+                 cross join lateral (select k.run_id from run k
+                   where k.workspace_id = p_workspace_id and k.task_id = f.task_id
+                     and k.previous_run_id = f.run_id offset 0) x))))::text end, v.offers
       from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers) v;
 end $$;
 
@@ -2608,8 +2638,11 @@ begin
   if cardinality(v_passed) > 0 then
     perform _report(p_workspace_id, v_passed);
     update task_body b set note = c.note
-      from unnest(v_passed) c join run r on r.workspace_id = p_workspace_id and r.run_id = c.run_id
-     where b.workspace_id = p_workspace_id and b.task_id = r.task_id and c.note is not null;
+      from unnest(v_passed) c
+      cross join lateral _run(p_workspace_id, c.run_id) r
+      cross join lateral (select k.ctid from task_body k
+        where k.workspace_id = p_workspace_id and k.task_id = r.task_id offset 0) k
+     where b.ctid = k.ctid and c.note is not null;
     insert into run_body (workspace_id, run_id, note)
     select p_workspace_id, c.run_id, c.note from unnest(v_passed) c where c.note is not null
     on conflict (workspace_id, run_id) do update set note = excluded.note;
@@ -2618,17 +2651,21 @@ begin
              queued_at = case when p_undo then r.queued_at else v_now end,
              available_at = case when p_undo then r.available_at else greatest(t.available_at,
                v_now + make_interval(secs => coalesce(c.delay_seconds, 0))) end
-        from unnest(v_passed) c, run was, task t
-       where r.workspace_id = p_workspace_id and r.run_id = c.run_id
-         and was.workspace_id = p_workspace_id and was.run_id = c.run_id
-         and t.workspace_id = p_workspace_id and t.task_id = was.task_id
+        from unnest(v_passed) c
+        cross join lateral (select k.ctid, k.status, k.task_id from run k
+          where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) was
+        cross join lateral (select k.available_at from task k
+          where k.workspace_id = p_workspace_id and k.task_id = was.task_id offset 0) t
+       where r.ctid = was.ctid
       returning r.run_id, r.task_id, r.fence, r.available_at, was.status as previous_status, c.reason, c.note,
                 c.cause
     ), freed as (
       update lease l set ended_at = v_now, ended_reason = e.reason,
                          ended_how = case when p_undo then 'client_gone' else 'release' end
         from released e
-       where l.workspace_id = p_workspace_id and l.run_id = e.run_id and l.fence = e.fence
+        cross join lateral (select k.ctid from lease k where k.workspace_id = p_workspace_id
+          and k.run_id = e.run_id and k.fence = e.fence offset 0) k
+       where l.ctid = k.ctid
       returning l.run_id, l.session_id
     )
     select array_agg(_event(e.cause, 'task.run_released', e.task_id, e.run_id, jsonb_build_object(

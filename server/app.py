@@ -122,7 +122,6 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     services = Services(
         config=config,
         db=db,
-        creating=connect(),
         identity=Identity(db, config.rate_limit),
         settings=SettingsCache(db),
         claiming=claiming,
@@ -134,7 +133,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         openapi=document_json(),
         notify_age_seconds=hub.probe_age_seconds,
     )
-    _start_loops(config, services, stack)
+    _start_loops(config, services, connect, stack)
     return services
 
 
@@ -181,7 +180,9 @@ def _padded(secret: bytes, byte: int) -> bytes:
     return bytes(b ^ byte for b in block.ljust(64, b"\0"))
 
 
-def _start_loops(config: Config, services: Services, stack: AsyncExitStack) -> None:
+def _start_loops(
+    config: Config, services: Services, connect: Callable[[], Dedicated], stack: AsyncExitStack
+) -> None:
     db, hub, claiming = services.db, services.hub, services.claiming
 
     def start(name: str, seconds: float, run_once: Callable[[], Awaitable[Any]]) -> None:
@@ -201,18 +202,21 @@ def _start_loops(config: Config, services: Services, stack: AsyncExitStack) -> N
     start("listen", LISTEN_AGAIN_SECONDS, hub.follow_others)
     start("probe", PROBE_EVERY_SECONDS, hub.probe)
     if config.loops:
+        # Each of these waits for no lock for long: one workspace must not hold up the others.
         start(
             "expiry",
             config.sweep_seconds,
-            partial(expiry.run_once, db, config.sweep_batch, hub.changed),
+            partial(expiry.run_once, connect(), config.sweep_batch, hub.changed),
         )
         start(
             "promotion",
             PROMOTE_SECONDS,
-            partial(promotion.run_once, db, PROMOTE_BATCH, hub.changed),
+            partial(promotion.run_once, connect(), PROMOTE_BATCH, hub.changed),
         )
-        start("cascade", CASCADE_SECONDS, partial(cascade.run_once, db, hub.changed))
-        sending = Deliveries(db, services.outbound, services.seal, config.delivery_concurrency)
+        start("cascade", CASCADE_SECONDS, partial(cascade.run_once, connect(), hub.changed))
+        sending = Deliveries(
+            db, connect(), services.outbound, services.seal, config.delivery_concurrency
+        )
         stack.push_async_callback(sending.stop)
         start("deliveries", DELIVER_SECONDS, sending.run_once)
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))

@@ -135,6 +135,16 @@ def test_a_cursor_is_good_for_its_own_list_only(calm: Workspace) -> None:
     assert read("/api/tasks", limit=5, cursor=tasks).tasks
 
 
+def test_a_body_that_an_upgrade_makes_unreadable_is_not_taken_for_an_empty_one(
+    calm: Workspace,
+) -> None:
+    # As clients ask that would rather speak HTTP/2.
+    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AA"}
+    with refused(400, "malformed_json"):
+        calm.operator.send("POST", "/api/tasks", content=b'{"title":"t"}', headers=upgrade)
+    assert calm.operator.send("GET", "/api/tasks", headers=upgrade).tasks
+
+
 @pytest.mark.parametrize("task_id", ["a%20b", "%00", "é", "x" * 129, "%ff"])
 def test_an_id_that_no_task_can_have_is_unknown(calm: Workspace, task_id: str) -> None:
     with refused(404, "task_not_found"):

@@ -23,7 +23,7 @@ async def test_a_fault_in_one_batch_does_not_hold_up_the_batches_behind_it() -> 
             raise KeyError(workspace_id)
         return [call.one for call in calls]
 
-    batcher: Batcher[Call, str] = Batcher("test", serve, 10, lambda _: True)
+    batcher: Batcher[Call, str] = Batcher("test", serve, 10, 5.0, lambda _: True)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     calls = (batcher.submit(name, Call(name)) for name in ("broken", "sound"))
     async with asyncio.timeout(5):

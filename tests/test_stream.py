@@ -1,5 +1,7 @@
 """The stream of a task and its descendants: everything once, in order, or a resync (P9)."""
 
+import time
+
 import pytest
 
 from server.loops import expiry
@@ -146,3 +148,14 @@ def test_a_slow_client_is_told_and_finds_the_rest_later(
         seen += stream.until("ready")
     everything = [frame.id for frame in seen]
     assert everything == list(range(everything[0] or 0, told.data["sequence"] + 1))
+
+
+def test_a_stream_ends_soon_after_its_key(world: World, workspace: Workspace) -> None:
+    task = workspace.task()
+    secret = workspace.key("viewer")
+    with subscribed(workspace.client("viewer"), _path(task.id)) as stream:
+        stream.until("ready")
+        world.admin.delete(f"/api/keys/{'_'.join(secret.split('_')[1:3])}")
+        revoked = time.monotonic()
+        assert stream.rest() == []
+        assert time.monotonic() - revoked < 12

@@ -5,10 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.factories import Workspace
+from tests.factories import Workspace, refused
 from tests.world import World
 
 POOL_SIZE = 10
+COLLIDE = """
+create function collide() returns trigger language plpgsql as $$
+begin
+  raise 'two transactions wait for each other' using errcode = '40P01';
+end $$;
+create trigger collide before update on task for each row
+  when (old.task_id = '{}') execute function collide();
+"""
 
 
 @pytest.fixture
@@ -29,6 +37,29 @@ def test_a_workspace_that_is_held_up_leaves_connections_to_the_others(
             assert len(other.operator.get("/api/tasks").tasks) == 1
             assert world.admin.get("/readyz").ready
         assert {call.result().status for call in ended} == {"canceled"}
+
+
+def test_a_workspace_that_is_held_up_does_not_hold_up_the_sweep_of_others(
+    world: World, workspace: Workspace, other: Workspace
+) -> None:
+    for each in (workspace, other):
+        each.task()
+        each.agent().claim(lease_seconds=60)
+    world.advance(61)
+    with workspace.locked("log"):
+        assert other.sweep() == 1
+    assert workspace.sweep() == 1
+
+
+def test_a_row_that_always_collides_is_told_as_an_outage_and_not_as_a_fault(
+    world: World, workspace: Workspace
+) -> None:
+    task = workspace.task()
+    world.db.execute(COLLIDE.format(task.id).encode())
+    with refused(503, "database_unavailable"):
+        workspace.cancel(task.id)
+    world.db.execute("drop trigger collide on task; drop function collide()")
+    assert workspace.cancel(task.id).status == "canceled"
 
 
 def test_creations_of_a_workspace_that_is_held_up_let_those_of_others_pass(

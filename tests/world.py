@@ -11,7 +11,7 @@ import httpx2
 import psycopg
 
 from server.db import schema
-from server.db.pool import Database, open_pool
+from server.db.pool import Database, Dedicated, open_pool
 from server.loops import expiry, promotion
 from server.loops.deliveries import Deliveries
 from server.net.outbound import Outbound
@@ -50,6 +50,10 @@ class World:
             self._stack.enter_async_context(open_pool(server.conninfo, 2, 5, 60, prepared=True))
         )
 
+        # As a server's loops have it.
+        self._loop = Dedicated(server.conninfo, prepared=True, wait_seconds=5)
+        self._stack.push_async_callback(self._loop.close)
+
     def close(self) -> None:
         """Ends the connections; the server goes on."""
         self.http.close()
@@ -68,7 +72,7 @@ class World:
     def sweep(self, rows: int = PASS_ROWS) -> int:
         """One pass of the sweep, as if the one before had been just now; how many leases ended."""
         self.swept_now()
-        ended: int = self.run(lambda db: expiry.run_once(db, rows, self._changed))
+        ended: int = self.run(lambda _: expiry.run_once(self._loop, rows, self._changed))
         return ended
 
     def swept_now(self) -> None:
@@ -78,12 +82,12 @@ class World:
     def sweep_after_outage(self) -> int:
         """One pass of the sweep, the first in 40 s of real time."""
         self.db.execute(SWEPT_LONG_AGO)
-        ended: int = self.run(lambda db: expiry.run_once(db, PASS_ROWS, self._changed))
+        ended: int = self.run(lambda _: expiry.run_once(self._loop, PASS_ROWS, self._changed))
         return ended
 
     def promote(self) -> int:
         """One pass of the promotion of due runs; how many came into the queue."""
-        promoted: int = self.run(lambda db: promotion.run_once(db, PASS_ROWS, self._changed))
+        promoted: int = self.run(lambda _: promotion.run_once(self._loop, PASS_ROWS, self._changed))
         return promoted
 
     def deliver(self, *former: bytes) -> int:
@@ -126,7 +130,7 @@ async def delivering(db: Database, *former: bytes) -> AsyncIterator[Deliveries]:
     """Deliveries as a server makes them, to receivers on this machine too."""
     outbound = Outbound([ip_network("127.0.0.0/8")], allow_http=True, concurrency=16)
     try:
-        yield Deliveries(db, outbound, Seal([Server.secret, *former]), 16)
+        yield Deliveries(db, db, outbound, Seal([Server.secret, *former]), 16)
     finally:
         await outbound.close()
 

@@ -10,11 +10,11 @@ import msgspec
 
 from server.api.batch import Batcher, refusal
 from server.api.context import Caller
-from server.db.pool import Database
+from server.db.pool import Asked, Database
 from server.errors import Problem
 from server.rules.lanes import Claimer, Demands, eligible, read_demands
 from server.store.lanes import list_lanes
-from server.store.leases import Asked, CallAnswer, claim_runs, release_runs
+from server.store.leases import CallAnswer, claim_runs, release_runs
 from server.telemetry import ClaimServed, ClaimWaited, occur
 
 COORDINATION: Final = "coord-"

@@ -151,6 +151,8 @@ class Endpoint:
             raise ClientGone
         if len(body) > limit:
             raise Problem("body_too_large", limit_bytes=limit)
+        if not body and read.lost_body(headers):
+            raise Problem("malformed_json", "The body is lost behind an Upgrade header.", offset=0)
         return body
 
     def _conditions(self, context: Context, headers: dict[bytes, bytes], body: Any) -> None:

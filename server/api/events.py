@@ -24,7 +24,8 @@ from server.store import events, tasks
 from server.telemetry import StreamOpened, StreamResync, occur
 
 COMMENT_EVERY_SECONDS: Final = 15.0
-KEY_CHECKED_EVERY_SECONDS: Final = 30.0
+# As often as a key is looked up for requests: a revoked one ends its streams as soon.
+KEY_CHECKED_EVERY_SECONDS: Final = limits.KEY_CACHE_SECONDS
 PAGE_COUNT: Final = 200
 BEYOND: Final = 2**63 - 1
 
@@ -143,9 +144,10 @@ async def _stored(
 
 async def _live(ctx: Context, subscriber: Subscriber) -> AsyncGenerator[bytes, None]:
     """The frames that come, and a comment where none comes for long."""
-    checked = time.monotonic()
+    checked = spoke = time.monotonic()
     while True:
-        taken = await subscriber.take(COMMENT_EVERY_SECONDS)
+        taken = await subscriber.take(KEY_CHECKED_EVERY_SECONDS)
+        now = time.monotonic()
         if taken is not None:
             yield taken[1]
             if taken[2]:
@@ -156,10 +158,11 @@ async def _live(ctx: Context, subscriber: Subscriber) -> AsyncGenerator[bytes, N
             return
         elif subscriber.closed:
             return
-        else:
+        elif now - spoke >= COMMENT_EVERY_SECONDS:
+            spoke = now
             yield b": \n\n"
-        if time.monotonic() - checked > KEY_CHECKED_EVERY_SECONDS:
-            checked = time.monotonic()
+        if now - checked >= KEY_CHECKED_EVERY_SECONDS:
+            checked = now
             if not await ctx.services.identity.still_valid(ctx.scope, ctx.headers):
                 return
 

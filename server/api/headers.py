@@ -38,6 +38,12 @@ def check_content(headers: Headers, limit_bytes: int) -> None:
         raise Problem("body_too_large", limit_bytes=limit_bytes)
 
 
+def lost_body(headers: Headers) -> bool:
+    """Whether a body was announced that the HTTP parser drops: it reads none behind an Upgrade."""
+    told = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    return told and b"upgrade" in headers
+
+
 def credential(headers: Headers) -> str | None:
     """The API key that the caller shows."""
     bearer = headers.get(b"authorization")

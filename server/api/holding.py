@@ -10,9 +10,10 @@ from server.api.batch import Batcher, refusal
 from server.api.context import Context
 from server.contract.base import FreeJson
 from server.contract.leases import LeaseProof, LeaseWork
+from server.db.pool import Asked
 from server.rules.tokens import made_here, parse_claim_token
 from server.store import leases
-from server.store.leases import Asked, CallAnswer
+from server.store.leases import CallAnswer
 from server.telemetry import LeaseOperation, RunEnded, occur
 
 LOUD: Final = "loud"

@@ -142,8 +142,9 @@ class Identity:
         """Whether the credential of an open stream still is one."""
         try:
             await self._key(scope, headers)
-        except Problem:
-            return False
+        except Problem as problem:
+            # While the database is away, nobody knows; a bad key is not the only refusal of one.
+            return problem.status == 503
         return True
 
     async def _key(self, scope: Scope, headers: Headers) -> HeldKey:

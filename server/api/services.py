@@ -9,7 +9,7 @@ from server.api.hub import Hub
 from server.api.identity import Identity
 from server.api.settings import SettingsCache
 from server.config import Config
-from server.db.pool import Database, Dedicated
+from server.db.pool import Database
 from server.net.outbound import Outbound
 from server.rules.seals import Seal
 
@@ -20,8 +20,6 @@ class Services:
 
     config: Config
     db: Database
-    # Of creations one by one: a connection that has just made one is the quickest.
-    creating: Dedicated
     identity: Identity
     settings: SettingsCache
     claiming: Claiming

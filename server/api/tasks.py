@@ -75,9 +75,8 @@ async def _create(
         told["parent_task_id"] = parent_task_id
     check_depends_on(task_id, [] if body.depends_on is UNSET else body.depends_on, {})
     try:
-        made = await tasks.create_task(
+        made = await tasks.create_tasks(
             ctx.services.db,
-            ctx.services.creating,
             workspace_id=ctx.workspace_id,
             cause=ctx.cause,
             tasks=msgspec.json.encode([told]).decode(),

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import psycopg
@@ -103,6 +103,14 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
         raise Fault(str(error)) from error
 
 
+class Asked(Protocol):
+    """Where a statement goes: a connection of its own, or the pool."""
+
+    async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
+        """The rows of a statement."""
+        ...
+
+
 class Share:
     """How many statements of one workspace may be under way, for the sake of the others."""
 
@@ -144,6 +152,7 @@ class Database:
     def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Row]], share: Share) -> None:
         self._pool = pool
         self._share = share
+        self._healing: asyncio.Task[None] | None = None
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
         """The rows of a statement, which may be none."""
@@ -177,10 +186,20 @@ class Database:
                     ):
                         asked = getattr(Statements(connection), method)
                         return await asked(statement, **parameters)
+            except ConnectionLost:
+                self._heal()
+                raise
             except psycopg.Error as error:
-                if error.sqlstate not in REPEATED or not left:
+                if error.sqlstate not in REPEATED:
                     raise
+                if not left:
+                    raise Busy from error
         return None
+
+    def _heal(self) -> None:
+        """Looks whether the other connections broke too, before each costs a caller an error."""
+        if self._healing is None or self._healing.done():
+            self._healing = asyncio.create_task(self._pool.check())
 
     def counts(self) -> dict[str, int]:
         """How many connections there are, by state."""
@@ -234,8 +253,10 @@ class Dedicated:
                 async with self._share.of(parameters.get("workspace_id")):
                     return await self._execute(statement, parameters)
             except psycopg.Error as error:
-                if error.sqlstate not in REPEATED or not left:
+                if error.sqlstate not in REPEATED:
                     raise
+                if not left:
+                    raise Busy from error
         return []
 
     async def _execute(self, statement: str, parameters: dict[str, Any]) -> list[Row]:

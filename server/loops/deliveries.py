@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 from server import limits
-from server.db.pool import Database, Fault
+from server.db.pool import Asked, Busy, Database, Fault
 from server.errors import Problem
 from server.net.outbound import Outbound, Posted
 from server.rules.seals import Seal
@@ -17,8 +17,12 @@ from server.telemetry import DeliveryMade, LoopFailed, occur
 class Deliveries:
     """The deliveries of one process: begun by each pass, ended in their own time."""
 
-    def __init__(self, db: Database, outbound: Outbound, seal: Seal, concurrency: int) -> None:
+    def __init__(
+        self, db: Database, begin: Asked, outbound: Outbound, seal: Seal, concurrency: int
+    ) -> None:
         self._db = db
+        # Waits for no lock for long: one workspace must not hold up the others.
+        self._begin = begin
         self._outbound = outbound
         self._seal = seal
         self._concurrency = concurrency
@@ -30,14 +34,13 @@ class Deliveries:
         """Reads the logs on, and begins as many deliveries as there is room for; how many."""
         if not self._resealed:
             await self._reseal()
-        for workspace_id in await deliveries.logs_to_follow(self._db):
-            await deliveries.follow_log(self._db, workspace_id, limits.FOLLOW_PAGE_COUNT)
+        await self._follow()
         room = self._concurrency - len(self._under_way)
         if room <= 0:
             return 0
         load = Counter(self._under_way.values())
         messages = await deliveries.take_deliveries(
-            self._db, limit=room, per_bridge=self._per_bridge,
+            self._begin, limit=room, per_bridge=self._per_bridge,
             busy=[bridge_id for bridge_id, count in load.items() if count >= self._per_bridge],
             hold_seconds=limits.DELIVERY_HOLD_SECONDS,
         )  # fmt: skip
@@ -57,6 +60,15 @@ class Deliveries:
         for task in list(self._under_way):
             task.cancel()
         await self.idle()
+
+    async def _follow(self) -> None:
+        for workspace_id in await deliveries.logs_to_follow(self._begin):
+            try:
+                await deliveries.follow_log(self._begin, workspace_id, limits.FOLLOW_PAGE_COUNT)
+            except Busy:
+                continue
+            except Fault as error:
+                occur(LoopFailed, loop="deliveries", error=error, workspace_id=workspace_id)
 
     async def _deliver(self, message: Message) -> None:
         """Sends a message, then the next ones of the same cursor, in order."""

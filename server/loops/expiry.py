@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 
-from server.db.pool import Database, Fault
+from server.db.pool import Asked, Busy, Fault
 from server.store import sweep
 from server.telemetry import LeaseExpired, LoopFailed, RunQuarantined, occur
 
 
-async def run_once(db: Database, limit: int, changed: Callable[[str, int], None]) -> int:
+async def run_once(db: Asked, limit: int, changed: Callable[[str, int], None]) -> int:
     """Ends the lapsed leases of one pass; how many."""
     ended = 0
     for workspace_id, runs in await sweep.sweep_leases(db, limit):
         try:
             ended += await _expire(db, workspace_id, runs, changed)
+        except Busy:
+            # Held up by a transaction of its own: the next pass comes soon.
+            continue
         except Fault:
             # One bad run must not hold up the others.
             for run_id in runs:
@@ -21,7 +24,7 @@ async def run_once(db: Database, limit: int, changed: Callable[[str, int], None]
 
 
 async def _expire(
-    db: Database, workspace_id: str, runs: list[str], changed: Callable[[str, int], None]
+    db: Asked, workspace_id: str, runs: list[str], changed: Callable[[str, int], None]
 ) -> int:
     done = await sweep.expire_runs(db, workspace_id, runs)
     if done.expired:
@@ -33,7 +36,7 @@ async def _expire(
 
 
 async def _expire_alone(
-    db: Database, workspace_id: str, run_id: str, changed: Callable[[str, int], None]
+    db: Asked, workspace_id: str, run_id: str, changed: Callable[[str, int], None]
 ) -> int:
     try:
         return await _expire(db, workspace_id, [run_id], changed)

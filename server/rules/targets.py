@@ -17,8 +17,11 @@ PORTS: Final = {"https": 443, "http": 80}
 # Beside what the registries call not global: metadata services with addresses that look public,
 # and ranges that translate to IPv4 addresses of any kind.
 ALSO_REFUSED: Final = tuple(
-    map(ip_network, ("168.63.129.16/32", "192.88.99.0/24", "64:ff9b::/96", "64:ff9b:1::/48"))
-) + tuple(map(ip_network, ("2002::/16", "2001::/32", "::/96", "fec0::/10", "3fff::/20")))
+    map(
+        ip_network,
+        ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "64:ff9b::/96", "64:ff9b:1::/48"),
+    )
+) + tuple(map(ip_network, ("2002::/16", "2001::/23", "::/96", "fec0::/10", "3fff::/20")))
 
 
 class TargetRefused(ValueError):  # noqa: N818 - the word of the contract

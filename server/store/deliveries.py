@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from server.db.pool import Database
+from server.db.pool import Asked, Database
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ select f.workspace_id from bridge_feed f
 """
 
 
-async def logs_to_follow(db: Database) -> list[str]:
+async def logs_to_follow(db: Asked) -> list[str]:
     """The workspaces with subscribers whose log has grown."""
     return [row[0] for row in await db.many(LOGS_TO_FOLLOW)]
 
@@ -37,7 +37,7 @@ async def logs_to_follow(db: Database) -> list[str]:
 FOLLOW_LOG = "select follow_log(%(workspace_id)s, %(limit)s)"
 
 
-async def follow_log(db: Database, workspace_id: str, limit: int) -> int:
+async def follow_log(db: Asked, workspace_id: str, limit: int) -> int:
     """Makes due what the next events of this log concern; how many events were read."""
     [row] = await db.many(FOLLOW_LOG, workspace_id=workspace_id, limit=limit)
     read: int = row[0]
@@ -49,7 +49,7 @@ select take_deliveries(%(limit)s, %(per_bridge)s, %(busy)s::text[], %(hold_secon
 """
 
 
-async def take_deliveries(db: Database, **wish: Any) -> list[Message]:
+async def take_deliveries(db: Asked, **wish: Any) -> list[Message]:
     """Begins attempts that nobody else makes while they are held."""
     rows = await db.many(TAKE_DELIVERIES, **wish)
     return [msgspec.json.decode(row[0], type=Message) for row in rows]

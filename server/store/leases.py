@@ -1,16 +1,8 @@
 """Leases: the hot path. Every statement serves many callers at once and answers a row for each."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from server.db.pool import Database
-
-
-class Asked(Protocol):
-    """Where a statement of the hot path goes: a batcher's own connection, or the pool."""
-
-    async def many(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows of a statement."""
-        ...
+from server.db.pool import Asked, Database
 
 
 class CallAnswer(NamedTuple):

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from server.db.pool import Database
+from server.db.pool import Asked, Database
 
 SWEEP_LEASES = "select workspace_id, runs from sweep_leases(%(limit)s)"
 
 
-async def sweep_leases(db: Database, limit: int) -> list[tuple[str, list[str]]]:
+async def sweep_leases(db: Asked, limit: int) -> list[tuple[str, list[str]]]:
     """The runs whose lease lapsed, by workspace."""
     return [(row[0], row[1]) for row in await db.many(SWEEP_LEASES, limit=limit)]
 
@@ -25,7 +25,7 @@ select expired, quarantined, offers from expire_runs(%(workspace_id)s, %(runs)s)
 """
 
 
-async def expire_runs(db: Database, workspace_id: str, runs: list[str]) -> Expired:
+async def expire_runs(db: Asked, workspace_id: str, runs: list[str]) -> Expired:
     """Ends the leases among these that have lapsed, judged again under their locks."""
     [row] = await db.many(EXPIRE_RUNS, workspace_id=workspace_id, runs=runs)
     return Expired(*row)
@@ -34,15 +34,15 @@ async def expire_runs(db: Database, workspace_id: str, runs: list[str]) -> Expir
 SET_ASIDE = "select set_aside(%(workspace_id)s, %(run_id)s)"
 
 
-async def set_aside(db: Database, workspace_id: str, run_id: str) -> None:
+async def set_aside(db: Asked, workspace_id: str, run_id: str) -> None:
     """Leaves a run that cannot be expired for a later pass."""
-    await db.run(SET_ASIDE, workspace_id=workspace_id, run_id=run_id)
+    await db.many(SET_ASIDE, workspace_id=workspace_id, run_id=run_id)
 
 
 DUE_WORKSPACES = "select distinct workspace_id from run where due_at <= (select lease_now())"
 
 
-async def due_workspaces(db: Database) -> list[str]:
+async def due_workspaces(db: Asked) -> list[str]:
     """The workspaces with runs whose time has come."""
     return [row[0] for row in await db.many(DUE_WORKSPACES)]
 
@@ -50,7 +50,7 @@ async def due_workspaces(db: Database) -> list[str]:
 PROMOTE_RUNS = "select promote_runs(%(workspace_id)s, %(limit)s)"
 
 
-async def promote_runs(db: Database, workspace_id: str, limit: int) -> int:
+async def promote_runs(db: Asked, workspace_id: str, limit: int) -> int:
     """Puts due runs into the queue; how many."""
     [row] = await db.many(PROMOTE_RUNS, workspace_id=workspace_id, limit=limit)
     promoted: int = row[0]
@@ -60,7 +60,7 @@ async def promote_runs(db: Database, workspace_id: str, limit: int) -> int:
 CASCADING_WORKSPACES = "select distinct workspace_id from cascade_task"
 
 
-async def cascading_workspaces(db: Database) -> list[str]:
+async def cascading_workspaces(db: Asked) -> list[str]:
     """The workspaces where a failed dependency has more to cancel."""
     return [row[0] for row in await db.many(CASCADING_WORKSPACES)]
 
@@ -68,7 +68,7 @@ async def cascading_workspaces(db: Database) -> list[str]:
 CONTINUE_CASCADE = "select canceled, offers from continue_cascade(%(workspace_id)s)"
 
 
-async def continue_cascade(db: Database, workspace_id: str) -> tuple[int, int]:
+async def continue_cascade(db: Asked, workspace_id: str) -> tuple[int, int]:
     """Cancels one bounded batch; how many tasks, and how many runs came into the queue."""
     [row] = await db.many(CONTINUE_CASCADE, workspace_id=workspace_id)
     return row[0], row[1]

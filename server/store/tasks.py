@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from server.db.pool import Busy, Database, Dedicated
+from server.db.pool import Database
 
 
 class Changed(NamedTuple):
@@ -32,15 +32,6 @@ select body, version, replayed, offers from create_tasks(
 async def create_tasks(db: Database, **call: Any) -> Created:
     """Makes one task, or many; all or nothing."""
     [row] = await db.many(CREATE_TASKS, **call)
-    return Created(*row)
-
-
-async def create_task(db: Database, creating: Dedicated, **call: Any) -> Created:
-    """Makes a small task on the connection that has just made the last; by the pool if it waits."""
-    try:
-        [row] = await creating.many(CREATE_TASKS, **call)
-    except Busy:
-        return await create_tasks(db, **call)
     return Created(*row)
 
 

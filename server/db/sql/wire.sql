@@ -52,8 +52,10 @@ select t.workspace_id, t.task_id, (select json_build_object(
          'total_tokens', coalesce(sum(l.input_tokens), 0) + coalesce(sum(l.output_tokens), 0),
          'total_cost', coalesce(sum(l.total_cost), 0), 'cost_currency', min(l.cost_currency),
          'tool_calls', coalesce(sum(l.tool_calls), 0), 'turns', coalesce(sum(l.turns), 0))
-         from run r join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id
-        where r.workspace_id = t.workspace_id and r.task_id = t.task_id) as body
+         from (select k.run_id from run k
+                where k.workspace_id = t.workspace_id and k.task_id = t.task_id offset 0) r
+         cross join lateral (select k.* from lease k
+           where k.workspace_id = t.workspace_id and k.run_id = r.run_id offset 0) l) as body
   from task t;
 
 create function _task_reference_json(p_task task, p_sequence bigint) returns json language sql stable as $$
