@@ -27,7 +27,7 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import cascade, cleanup, expiry, promotion
+from server.loops import cascade, cleanup, expiry, promotion, retention
 from server.loops.deliveries import Deliveries
 from server.loops.every import every
 from server.net.outbound import Outbound
@@ -52,6 +52,7 @@ PROMOTE_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
 DELIVER_SECONDS = 1.0
+RETENTION_SECONDS = 60.0
 
 
 class App:
@@ -219,6 +220,11 @@ def _start_loops(
         )
         stack.push_async_callback(sending.stop)
         start("deliveries", DELIVER_SECONDS, sending.run_once)
+        start(
+            "retention",
+            RETENTION_SECONDS,
+            partial(retention.run_once, db, connect(), hub.changed),
+        )
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
     stack.push_async_callback(claiming.idle)
     stack.push_async_callback(services.holding.idle)

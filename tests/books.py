@@ -110,7 +110,7 @@ RULES = {
            and t.auto_enqueue_on_ready and t.newest_run_id is null""",
     "P8: the log has no gaps": """
         select 'log' from event where workspace_id = %(ws)s
-        having count(*) <> coalesce(max(sequence), 0)""",
+        having count(*) <> coalesce(max(sequence) - min(sequence) + 1, 0)""",
     "the newest event of each task is known": """
         select e.task_id from event e join task t using (workspace_id, task_id)
           left join task_activity a using (workspace_id, task_id)

@@ -12,7 +12,7 @@ import psycopg
 
 from server.db import schema
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import expiry, promotion
+from server.loops import expiry, promotion, retention
 from server.loops.deliveries import Deliveries
 from server.net.outbound import Outbound
 from server.rules.seals import Seal
@@ -89,6 +89,11 @@ class World:
         """One pass of the promotion of due runs; how many came into the queue."""
         promoted: int = self.run(lambda _: promotion.run_once(self._loop, PASS_ROWS, self._changed))
         return promoted
+
+    def forget(self) -> int:
+        """One pass of the retention; how many rows went."""
+        deleted: int = self.run(lambda db: retention.run_once(db, db, self._changed))
+        return deleted
 
     def deliver(self, *former: bytes) -> int:
         """Passes of the deliveries until nothing is due; how many were begun."""

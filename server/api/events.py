@@ -44,14 +44,25 @@ async def list_timeline(
         after=max(after[0] if after else 0, query.after_sequence),
         limit=query.limit,
     )
+    await _newest(ctx, after[0] if after else None)
     return pages(ctx, query, "timeline", rows)
+
+
+async def _newest(ctx: Context, reached: int | None) -> int:
+    """The newest sequence; refuses a cursor if events behind it may be gone.
+
+    To be asked after the page was read: what is stored now was stored then.
+    """
+    oldest, newest = await events.log_bounds(ctx.services.db, ctx.workspace_id)
+    if reached is not None and reached < oldest - 1:
+        raise Problem("invalid_cursor", "Events behind this cursor are no longer kept.")
+    return newest
 
 
 async def list_events(ctx: Context, query: EventListQuery) -> Encoded[EventListResponse]:
     """Lists the workspace's log."""
     after, descending = ctx.after(query), query.order == "desc"
     reached: int = after[0] if after else 0
-    latest = await events.latest_sequence(ctx.services.db, ctx.workspace_id)
     rows = await events.list_events(
         ctx.services.db,
         workspace_id=ctx.workspace_id,
@@ -68,6 +79,7 @@ async def list_events(ctx: Context, query: EventListQuery) -> Encoded[EventListR
         limit=query.limit,
         page_bytes=limits.LONG_PAGE_LIMIT_BYTES,
     )
+    latest = await _newest(ctx, None if descending or not after else reached)
     more = bool(rows) and rows[-1][-1]
     return pages(
         ctx, query, "events", [row[:-1] for row in rows],

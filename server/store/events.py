@@ -85,6 +85,20 @@ async def latest_sequence(db: Database, workspace_id: str) -> int:
     return latest
 
 
+LOG_BOUNDS = """
+select coalesce((select e.sequence from event e where e.workspace_id = %(workspace_id)s
+                  order by e.sequence limit 1), 0),
+       coalesce((select e.sequence from event e where e.workspace_id = %(workspace_id)s
+                  order by e.sequence desc limit 1), 0)
+"""
+
+
+async def log_bounds(db: Database, workspace_id: str) -> tuple[int, int]:
+    """The oldest and the newest stored sequence of a workspace's log."""
+    [row] = await db.many(LOG_BOUNDS, workspace_id=workspace_id)
+    return row[0], row[1]
+
+
 class Bounds(NamedTuple):
     """What of the log is stored, and whether the task of a stream exists (or did)."""
 
