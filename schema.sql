@@ -22,20 +22,23 @@
 -- write to an edge holds its waiting task. A claim comes from the offers' end and takes offers and tasks with
 -- SKIP LOCKED, so it never waits for either. Deadlocks that remain (40P01) mean rolled back: the server repeats.
 --
--- settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
--- runnable and makes or withdraws offers. Only claim_runs() writes the one status it knows by construction
--- (in_progress, of a run whose offer it holds). _log_events() comes last, under the workspace's log lock, so
--- that sequence order is commit order.
+-- _settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
+-- runnable and makes or withdraws offers. Only a claim does without: _lease_out() writes the one status that it
+-- knows by construction (in_progress, of a run whose offer it holds), and its own event. Events come last,
+-- under the workspace's log lock, so that sequence order is commit order.
 --
 -- Refusals are raised with SQLSTATE WL001: the message is the error code, the detail its evidence (JSON).
 -- Functions of many callers (claim, heartbeat, complete, fail, release) answer a row per caller instead.
--- Names that begin with an underscore are called by other functions only. What objects look like on the wire
+-- Functions whose names begin with an underscore are parts of others; the server calls none that changes a row. What objects look like on the wire
 -- stands in server/db/sql/wire.sql, which is applied after this file.
 
 -- ══ 1. Versions, clock, identifiers ═════════════════════════════════════════════════════════════════════════
 
 create table schema_version (version int not null, compatible_from int not null);
 insert into schema_version values (1, 1);
+
+-- The secrets under which claim tokens were made: a server that has none of them stays out.
+create table server_secret (fingerprint bytea primary key, known_since timestamptz not null default clock_timestamp());
 
 -- One row while tests move the clock, none otherwise.
 create table test_clock (offset_by interval not null);
@@ -133,7 +136,7 @@ create table task (
   priority smallint not null,                -- 10 low, 20 medium, 30 high, 40 urgent
   max_attempts smallint not null,
   auto_enqueue_on_ready boolean not null,
-  status word not null default 'blocked',    -- written by settle() and claim_runs() only
+  status word not null default 'blocked',    -- written by _settle() and _lease_out() only
   canceled boolean not null default false,
   owner_kind word,
   owner_ref text,
@@ -207,7 +210,7 @@ create table dependency (
   workspace_id word,
   task_id word,
   depends_on_task_id word,
-  satisfied boolean not null,                -- kept by settle(); dependencies_waiting counts the false ones
+  satisfied boolean not null,                -- kept by _settle(); dependencies_waiting counts the false ones
   created_at timestamptz not null,
   primary key (workspace_id, task_id, depends_on_task_id),
   foreign key (workspace_id, task_id) references task on delete cascade,
@@ -472,7 +475,7 @@ begin
   return v_open;
 end $$;
 
--- Events that belong to a transition written outside this file (keys, workspaces).
+-- Events of workspaces and keys, one cause for each.
 create function _log_events(p_workspace_id text, p_events jsonb) returns void language sql as $$
   select _log(p_workspace_id, lease_now(), array_agg(row(x ->> 'task_id', x ->> 'run_id', x ->> 'type',
                 x -> 'payload', _cause(x))::new_event order by n))
@@ -1257,7 +1260,7 @@ begin
 end $$;
 
 -- Locks a task whose status may change with the tasks that wait for it: one sorted statement, so that two
--- transitions meet in order. Edges added meanwhile are met by settle().
+-- transitions meet in order. Edges added meanwhile are met by _settle().
 create function _lock_with_waiting(p_ws text, p_task_id text) returns task language plpgsql as $$
 begin
   perform 1 from task t
@@ -1861,7 +1864,7 @@ begin
 end $$;
 
 -- Locks the tasks of runs about to end, with the tasks that wait for them: one sorted statement, so that two
--- batches meet in order. Edges added meanwhile are met by settle().
+-- batches meet in order. Edges added meanwhile are met by _settle().
 create function _lock_tasks_of(p_ws text, p_runs text[]) returns void language plpgsql as $$
 begin
   perform 1
@@ -2171,7 +2174,7 @@ begin
 end $$;
 
 -- Makes runs and leases the agents': the fence rises, the token is derived, the task is in progress. Offers and
--- tasks are locked. No settle(), since a claimed run makes its task in_progress and nothing else; and its event
+-- tasks are locked. No _settle(), since a claimed run makes its task in_progress and nothing else; and its event
 -- is written and its answer made here, of the rows in hand.
 create function _lease_out(
   p_ws text, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
