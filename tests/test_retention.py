@@ -1,7 +1,12 @@
 """Retention: what goes, what stays, and that nobody overlooks what went."""
 
+import asyncio
+
 import pytest
 
+from server.api.feed import Feed, Subscriber
+from server.db.pool import Database
+from server.loops import retention
 from tests.factories import Workspace, refused
 from tests.receiver import attempts, bridge, cursor, receiving, subscribe
 from tests.streams import subscribed
@@ -156,3 +161,36 @@ def test_trees_that_ended_long_ago_go_whole(world: World) -> None:
     assert own.told()[-3:] == ["task.deleted"] * 3
     assert own.events()[-1].actor.ref == "retention"
     assert own.faults() == {}
+
+
+def test_a_stream_that_retention_overtakes_says_so(world: World, brief: Workspace) -> None:
+    """P9: between two pages of what is stored."""
+    root = brief.task()
+    wide = [{"ref": str(n), "title": "t", "metadata": "x" * 7000} for n in range(2000)]
+    brief.operator.post("/api/tasks/bulk", tasks=wide, defaults={"parent_task_id": root.id})
+    with subscribed(brief.operator, f"/api/tasks/{root.id}/stream") as stream:
+        assert stream.next() is not None
+        world.advance(2 * DAY + 1)
+        world.forget()
+        stream.until("resync")
+        stream.until("ready")
+
+
+def test_a_feed_that_retention_overtakes_says_so(world: World, brief: Workspace) -> None:
+    """P9: as after a process was asleep for days."""
+    task = brief.task()
+    subscriber = Subscriber(task.id, 100)
+
+    async def sleep(db: Database) -> None:
+        feed = Feed(db, brief.id)
+        await feed.join(subscriber)
+        await asyncio.to_thread(brief.operator.patch, f"/api/tasks/{task.id}", title="a")
+        await asyncio.to_thread(brief.operator.patch, f"/api/tasks/{task.id}", title="b")
+        await asyncio.to_thread(world.advance, 2 * DAY + 1)
+        await retention.run_once(db, db, lambda *_: None)
+        feed.hint()
+        assert await subscriber.take(10) is None
+        feed.leave(subscriber)
+
+    world.run(sleep)
+    assert (subscriber.overflowed, subscriber.reason) == (True, "retention")

@@ -114,7 +114,7 @@ async def _follow(
     occur(StreamOpened, stream="task")
     try:
         await feed.join(subscriber)
-        position = after or 0
+        position = max(0, bounds.oldest - 1) if after is None else after
         if after is not None and not bounds.oldest - 1 <= after <= bounds.newest:
             occur(StreamResync, reason="retention")
             yield _resync("retention", bounds)
@@ -148,6 +148,12 @@ async def _stored(
             ctx.services.db, workspace_id=ctx.workspace_id, task_id=task_id, after=after,
             upto=upto, limit=PAGE_COUNT,
         )  # fmt: skip
+        # Asked after the page was read: what is stored now was stored then.
+        bounds = await _bounds(ctx, task_id)
+        if after < bounds.oldest - 1:
+            occur(StreamResync, reason="retention")
+            yield upto, _resync("retention", bounds), False
+            return
         for sequence, event_type, about, timeline in rows:
             deleted = event_type == "task.deleted" and about == task_id
             yield sequence, frame(sequence, event_type, timeline), deleted
@@ -165,8 +171,8 @@ async def _live(ctx: Context, subscriber: Subscriber) -> AsyncGenerator[bytes, N
             if taken[2]:
                 return
         elif subscriber.overflowed:
-            occur(StreamResync, reason="slow_client")
-            yield _resync("slow_client", await _bounds(ctx, subscriber.task_id))
+            occur(StreamResync, reason=subscriber.reason)
+            yield _resync(subscriber.reason, await _bounds(ctx, subscriber.task_id))
             return
         elif subscriber.closed:
             return

@@ -21,6 +21,7 @@ class Subscriber:
         self.joined_at = 0
         # More frames waited than may: the stream has to read the log, or to give up.
         self.overflowed = False
+        self.reason = "slow_client"
         self.closed = False
         self._limit = limit
         self._frames: deque[tuple[int, bytes, bool]] = deque()
@@ -32,6 +33,11 @@ class Subscriber:
             self.overflowed = True
         if not self.overflowed:
             self._frames.append((sequence, frame, last))
+        self._come.set()
+
+    def lose(self) -> None:
+        """Takes note that events which it wanted are no longer kept."""
+        self.overflowed, self.reason = True, "retention"
         self._come.set()
 
     def close(self) -> None:
@@ -115,6 +121,10 @@ class Feed:
             self._db, workspace_id=self._workspace_id, after=position, watched=list(watched),
             limit=PAGE_COUNT,
         )  # fmt: skip
+        if rows and rows[0][0] > position + 1:
+            # The log has no gaps: this process slept while retention went past it.
+            for subscriber in self._subscribers:
+                subscriber.lose()
         for sequence, event_type, task_id, above, timeline in rows:
             if timeline is not None:
                 told = frame(sequence, event_type, timeline)
