@@ -97,6 +97,7 @@ DELIVERY_HOLD_SECONDS: Final = 60
 # Deliveries of one cursor in a row, before others get their turn.
 DELIVERY_CHAIN_COUNT: Final = 50
 FOLLOW_PAGE_COUNT: Final = 2000
+FOLLOW_PAGES_COUNT: Final = 20
 
 RETENTION_BATCH_COUNT: Final = 5000
 RETENTION_BATCHES_COUNT: Final = 50

@@ -1,6 +1,8 @@
 """Bridges: made, changed, their secrets, and where they may not lead."""
 
 import base64
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -114,3 +116,21 @@ def test_only_operators_deal_with_bridges(workspace: Workspace) -> None:
             client.get("/api/bridges")
         with refused(403, code):
             client.post("/api/tasks/t/notifications/bridges")
+
+
+def test_a_bridge_is_known_in_its_workspace_only(world: World, workspace: Workspace) -> None:
+    """P12: elsewhere it is as unknown as one that never was."""
+    there = world.workspace()
+    to, operator = bridge(there, SOMEWHERE), workspace.operator
+    task = workspace.task()
+    assert operator.get("/api/bridges").bridges == []
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: operator.get(f"/api/bridges/{to.id}"),
+        lambda: operator.get(f"/api/bridges/{to.id}/deliveries"),
+        lambda: operator.patch(f"/api/bridges/{to.id}", name="mine"),
+        lambda: operator.delete(f"/api/bridges/{to.id}"),
+        lambda: subscribe(workspace, task.id, to),
+    )
+    for call in calls:
+        with refused(404, "bridge_not_found", id=to.id):
+            call()

@@ -231,7 +231,7 @@ def test_what_a_dead_server_began_is_sent_again(world: World, workspace: Workspa
             receiver.open.clear()
             await sending.run_once()
             await asyncio.to_thread(receiver.came.acquire)
-            await sending.stop()
+            await sending.abandon()
             receiver.open.set()
 
     with receiving() as receiver:

@@ -29,6 +29,7 @@ class Deliveries:
         self._per_bridge = max(1, concurrency // 4)
         self._under_way: dict[asyncio.Task[None], str] = {}
         self._resealed = False
+        self._stopping = False
 
     async def run_once(self) -> int:
         """Reads the logs on, and begins as many deliveries as there is room for; how many."""
@@ -56,6 +57,13 @@ class Deliveries:
             await asyncio.wait(self._under_way)
 
     async def stop(self) -> None:
+        """Ends what is under way, if it can be ended in time."""
+        self._stopping = True
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=limits.DELIVERY_LIMIT_SECONDS)
+        await self.abandon()
+
+    async def abandon(self) -> None:
         """Leaves what is under way; whoever finds its time up sends it again."""
         for task in list(self._under_way):
             task.cancel()
@@ -64,7 +72,12 @@ class Deliveries:
     async def _follow(self) -> None:
         for workspace_id in await deliveries.logs_to_follow(self._begin):
             try:
-                await deliveries.follow_log(self._begin, workspace_id, limits.FOLLOW_PAGE_COUNT)
+                for _ in range(limits.FOLLOW_PAGES_COUNT):
+                    read = await deliveries.follow_log(
+                        self._begin, workspace_id, limits.FOLLOW_PAGE_COUNT
+                    )
+                    if read < limits.FOLLOW_PAGE_COUNT:
+                        break
             except Busy:
                 continue
             except Fault as error:
@@ -77,7 +90,7 @@ class Deliveries:
             for left in reversed(range(limits.DELIVERY_CHAIN_COUNT)):
                 if following is None:
                     break
-                following = await self._attempt(following, go_on=left > 0)
+                following = await self._attempt(following, go_on=left > 0 and not self._stopping)
         except (Problem, Fault) as error:
             # The attempt is not noted: when its time is up it is made again.
             occur(LoopFailed, loop="deliveries", error=error)
