@@ -26,7 +26,7 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import cascade, cleanup, expiry, promotion, retention
+from server.loops import approvals, cascade, cleanup, expiry, promotion, retention
 from server.loops.deliveries import Deliveries
 from server.loops.every import every
 from server.net.outbound import Outbound
@@ -48,6 +48,8 @@ POLL_SECONDS = 2.0
 LISTEN_AGAIN_SECONDS = 1.0
 PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 1000
+APPROVALS_SECONDS = 5.0
+APPROVALS_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
 DELIVER_SECONDS = 1.0
@@ -206,6 +208,11 @@ def _start_loops(
             "promotion",
             PROMOTE_SECONDS,
             partial(promotion.run_once, connect(), PROMOTE_BATCH, hub.changed),
+        )
+        start(
+            "approvals",
+            APPROVALS_SECONDS,
+            partial(approvals.run_once, connect(), APPROVALS_BATCH, hub.changed),
         )
         start("cascade", CASCADE_SECONDS, partial(cascade.run_once, connect(), hub.changed))
         sending = Deliveries(

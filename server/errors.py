@@ -90,7 +90,11 @@ CODES: Final[dict[str, Code]] = {
         403, "error", "auth", "Forbidden", "The role of this key does not allow this call."
     ),
     "forbidden_operator_action": Code(
-        403, "error", "auth", "Operator action", "This call is for operators, not for agents."
+        403,
+        "error",
+        "auth",
+        "Operator action",
+        "This call is for operators, not for agents: ask one to make it.",
     ),
     "identity_mismatch": Code(
         403,
@@ -115,6 +119,9 @@ CODES: Final[dict[str, Code]] = {
         404, "error", "subscription", "No such subscription", "There is no such subscription."
     ),
     "bridge_not_found": Code(404, "error", "bridge", "No such bridge", "There is no such bridge."),
+    "profile_not_found": Code(
+        404, "error", "profile", "No such profile", "The task has no profile of its own."
+    ),
     "key_not_found": Code(404, "error", "key", "No such key", "There is no such key."),
     "method_not_allowed": Code(
         405, "error", "request", "Method not allowed", "This path does not take that method."
@@ -137,8 +144,18 @@ CODES: Final[dict[str, Code]] = {
     "workspace_exists": Code(
         409, "error", "workspace", "Workspace exists", "A workspace with this name exists."
     ),
+    "task_not_draft": Code(
+        409, "error", "task", "Not a draft", "Only a draft can be published; this task is none."
+    ),
+    "task_draft": Code(
+        409, "error", "task", "Task is a draft", "The task is a draft; publish it first."
+    ),
     "task_blocked": Code(
-        409, "error", "task", "Task blocked", "The task cannot start while a gate is closed."
+        409,
+        "error",
+        "task",
+        "Task blocked",
+        "A gate of the task is closed; reasons tells which, and what to wait for.",
     ),
     "task_canceled": Code(409, "error", "task", "Task canceled", "The task is canceled for good."),
     "task_already_terminal": Code(
@@ -150,8 +167,22 @@ CODES: Final[dict[str, Code]] = {
     "attempts_exhausted": Code(
         409, "error", "task", "Attempts exhausted", "The task has no attempt left."
     ),
+    "approval_not_pending": Code(
+        409,
+        "error",
+        "task",
+        "Approval not pending",
+        "The task waits for no approval; approval_state tells where it stands.",
+    ),
     "task_has_children": Code(
         409, "error", "task", "Task has children", "A task with children cannot be deleted."
+    ),
+    "profile_locked": Code(
+        409,
+        "error",
+        "task",
+        "Profile locked",
+        "The profile cannot change while a run is worked on.",
     ),
     "dependency_cycle": Code(
         409, "error", "dependency", "Dependency cycle", "The dependency would close a cycle."
@@ -174,8 +205,24 @@ CODES: Final[dict[str, Code]] = {
     "lane_limit": Code(
         409, "error", "run", "Too many lanes", "Queued runs make too many different demands."
     ),
+    "run_not_claimable": Code(
+        409, "error", "run", "Run not claimable", "Something keeps the run from being claimed."
+    ),
+    "run_not_queued": Code(409, "error", "run", "Run not queued", "The run is not in the queue."),
+    "run_not_claimed": Code(
+        409, "error", "run", "Run not claimed", "Nobody holds the run, or it has begun already."
+    ),
+    "session_already_bound": Code(
+        409, "error", "run", "Session already bound", "A session works on the run already."
+    ),
+    "lease_held": Code(
+        409, "error", "lease", "Lease held", "An agent holds the run; only force takes it away."
+    ),
     "task_run_already_terminal": Code(
         409, "info", "run", "Run already ended", "The run has ended already."
+    ),
+    "task_run_not_releasable": Code(
+        409, "error", "run", "Run not releasable", "Nobody holds a lease on the run."
     ),
     "task_run_still_active": Code(
         409, "error", "run", "Run still active", "The run has not ended yet."
@@ -267,6 +314,9 @@ CODES: Final[dict[str, Code]] = {
     ),
     "bridge_url_refused": Code(
         422, "error", "bridge", "URL refused", "The server does not send to this URL."
+    ),
+    "force_op_requires_reason": Code(
+        422, "error", "run", "Reason required", "This call needs a reason."
     ),
     "retry_chain_too_deep": Code(
         422, "error", "run", "Retry chain too deep", "Too many runs retry one another."

@@ -12,7 +12,7 @@ import psycopg
 
 from server.db import schema
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import expiry, promotion, retention
+from server.loops import approvals, expiry, promotion, retention
 from server.loops.deliveries import Deliveries
 from server.net.outbound import Outbound
 from server.rules.seals import Seal
@@ -99,6 +99,11 @@ class World:
         """Passes of the deliveries until nothing is due; how many were begun."""
         begun: int = self.run(lambda db: _deliver(db, former))
         return begun
+
+    def expire_approvals(self) -> int:
+        """One pass over late approvals; how many it dealt with."""
+        done: int = self.run(lambda _: approvals.run_once(self._loop, PASS_ROWS, self._changed))
+        return done
 
     def run(self, service: Callable[[Database], Any]) -> Any:
         """What a service of the server does on this database."""

@@ -4,6 +4,7 @@ from agent_sdk.api.bridges import Bridges
 from agent_sdk.api.events import Events
 from agent_sdk.api.keys import Keys
 from agent_sdk.api.leases import Leases
+from agent_sdk.api.profiles import Profiles
 from agent_sdk.api.runs import Runs
 from agent_sdk.api.subscriptions import Subscriptions
 from agent_sdk.api.tasks import Tasks
@@ -16,6 +17,7 @@ __all__ = [
     "Events",
     "Keys",
     "Leases",
+    "Profiles",
     "Runs",
     "Subscriptions",
     "Tasks",
@@ -30,6 +32,7 @@ class Api:
         self.transport = transport
         self.tasks = Tasks(transport)
         self.runs = Runs(transport)
+        self.profiles = Profiles(transport)
         self.leases = Leases(transport)
         self.events = Events(transport)
         self.bridges = Bridges(transport)

@@ -4,26 +4,24 @@ from typing import Final
 
 from server import limits
 from server.api import (
-    bridges,
+    approvals,
     bulk,
     dependencies,
+    drafts,
     events,
     graphs,
     keys,
     leases,
     operations,
+    pauses,
+    profiles,
     runs,
-    subscriptions,
     tasks,
     workspaces,
 )
+from server.api.bridge_routes import BRIDGES
 from server.api.route import Route
-
-LEASE_ERRORS: Final = (
-    "run_not_found", "invalid_claim_token", "foreign_run", "claim_token_required",
-    "no_active_lease", "stale_fence", "run_canceled", "task_run_already_terminal",
-    "lease_released", "lease_revoked", "lease_expired",
-)  # fmt: skip
+from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
 HOT: Final = (
     Route(
@@ -95,15 +93,40 @@ TASKS: Final = (
         (201,), keyed=True, guarded=True, errors=CREATE_ERRORS,
     ),
     Route(
+        "POST", "/api/tasks/{id}/publish", drafts.publish_task, "tasks.publish", "AOM",
+        keyed=True, errors=(
+            "task_not_found", "task_not_draft", "task_canceled", "task_blocked", "lane_limit",
+        ),
+    ),
+    Route(
         "POST", "/api/tasks/{id}/start", tasks.start_task, "tasks.start", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_canceled", "open_run_exists", "attempts_exhausted",
-            "task_blocked", "lane_limit",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "attempts_exhausted", "task_blocked", "lane_limit",
         ),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/approve", approvals.approve_task, "tasks.approve", "OM", (201,),
+        keyed=True, operator=True, errors=(
+            "task_not_found", "approval_not_pending", "task_canceled", "lane_limit",
+        ),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/reject", approvals.reject_task, "tasks.reject", "OM",
+        operator=True, errors=("task_not_found", "approval_not_pending", "task_canceled"),
     ),
     Route(
         "POST", "/api/tasks/{id}/cancel", tasks.cancel_task, "tasks.cancel", "AOM",
         errors=("task_not_found", "task_already_terminal"),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/pause", pauses.pause_task, "tasks.pause_task", "OM",
+        operator=True,
+        errors=("task_not_found", "task_already_terminal", "force_op_requires_reason"),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/resume", pauses.resume_task, "tasks.resume_task", "OM",
+        operator=True, errors=("task_not_found",),
     ),
     Route(
         "GET", "/api/tasks/{id}/dependencies", dependencies.list_dependencies,
@@ -122,14 +145,27 @@ TASKS: Final = (
         errors=("task_not_found", "dependency_not_found"),
     ),
     Route(
+        "GET", "/api/tasks/{id}/execution-profile", profiles.get_profile, "tasks.get_profile",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "PUT", "/api/tasks/{id}/execution-profile", profiles.put_profile, "tasks.set_profile",
+        "OM", operator=True, errors=("task_not_found", "profile_locked", "lane_limit"),
+    ),
+    Route(
+        "DELETE", "/api/tasks/{id}/execution-profile", profiles.delete_profile,
+        "tasks.delete_profile", "OM", (204,), operator=True,
+        errors=("task_not_found", "profile_not_found", "profile_locked", "lane_limit"),
+    ),
+    Route(
         "GET", "/api/tasks/{id}/runs", runs.list_runs, "tasks.list_runs",
         errors=("task_not_found",),
     ),
     Route(
         "POST", "/api/tasks/{id}/runs", tasks.enqueue_run, "tasks.enqueue_run", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_canceled", "open_run_exists", "attempts_exhausted",
-            "lane_limit",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "attempts_exhausted", "lane_limit",
         ),
     ),
     Route(
@@ -143,78 +179,6 @@ TASKS: Final = (
     Route(
         "GET", "/tasks/{id}/stream", events.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
-    ),
-)  # fmt: skip
-
-RUNS: Final = (
-    Route(
-        "GET", "/api/task-runs/{id}", runs.get_run, "tasks.get_run", errors=("run_not_found",)
-    ),
-    Route(
-        "POST", "/api/task-runs/{id}/cancel", runs.cancel_run, "tasks.cancel_run", "OM",
-        operator=True, errors=("run_not_found", "task_run_already_terminal"),
-    ),
-    Route(
-        "POST", "/api/runs/{id}/retry", runs.retry_run, "tasks.retry_run", "OM", (201,),
-        keyed=True, operator=True, errors=(
-            "run_not_found", "task_run_still_active", "task_run_already_terminal",
-            "run_superseded", "run_already_retried", "open_run_exists", "task_canceled",
-            "retry_chain_too_deep", "lane_limit",
-        ),
-    ),
-    Route(
-        "POST", "/api/runs/{id}/recover", runs.recover_run, "tasks.recover_run", "OM", (201,),
-        keyed=True, operator=True, errors=(
-            "run_not_found", "task_run_not_recoverable", "task_canceled", "retry_chain_too_deep",
-            "lane_limit",
-        ),
-    ),
-    Route("GET", "/api/events", events.list_events, "events.list"),
-)  # fmt: skip
-
-BRIDGES: Final = (
-    Route(
-        "GET", "/api/tasks/{id}/notifications/bridges", subscriptions.list_subscriptions,
-        "tasks.list_subscriptions", errors=("task_not_found",),
-    ),
-    Route(
-        "POST", "/api/tasks/{id}/notifications/bridges", subscriptions.create_subscription,
-        "tasks.create_subscription", "OM", (201, 200), keyed=True, operator=True,
-        errors=(
-            "task_not_found", "bridge_not_found", "subscription_exists", "subscription_not_found",
-        ),
-    ),
-    Route(
-        "GET", "/api/tasks/{id}/notifications/bridges/{subscription_id}",
-        subscriptions.get_subscription, "tasks.get_subscription",
-        errors=("task_not_found", "subscription_not_found"),
-    ),
-    Route(
-        "DELETE", "/api/tasks/{id}/notifications/bridges/{subscription_id}",
-        subscriptions.delete_subscription, "tasks.delete_subscription", "OM", (204,),
-        operator=True, errors=("task_not_found", "subscription_not_found"),
-    ),
-    Route("GET", "/api/bridges", bridges.list_bridges, "bridges.list", "OM", operator=True),
-    Route(
-        "POST", "/api/bridges", bridges.create_bridge, "bridges.create", "OM", (201,),
-        keyed=True, operator=True,
-        errors=("bridge_exists", "bridge_url_refused", "bridge_not_found"),
-    ),
-    Route(
-        "GET", "/api/bridges/{id}", bridges.get_bridge, "bridges.get", "OM", operator=True,
-        errors=("bridge_not_found",),
-    ),
-    Route(
-        "PATCH", "/api/bridges/{id}", bridges.patch_bridge, "bridges.update", "OM",
-        operator=True, errors=("bridge_not_found", "bridge_exists", "bridge_url_refused"),
-    ),
-    Route(
-        "DELETE", "/api/bridges/{id}", bridges.delete_bridge, "bridges.delete", "OM", (204,),
-        operator=True, errors=("bridge_not_found",),
-    ),
-    Route(
-        "GET", "/api/bridges/{id}/deliveries", bridges.list_deliveries, "bridges.deliveries",
-        "OM", operator=True, errors=("bridge_not_found",),
     ),
 )  # fmt: skip
 
@@ -250,6 +214,7 @@ WORKSPACES: Final = (
 )  # fmt: skip
 
 OPERATIONS: Final = (
+    Route("GET", "/api/events", events.list_events, "events.list"),
     Route("GET", "/api/whoami", operations.whoami, "whoami"),
     Route("GET", "/healthz", operations.healthz, "healthz", roles=""),
     Route("GET", "/readyz", operations.readyz, "readyz", roles="", ok=(200, 503)),
@@ -261,4 +226,4 @@ OPERATIONS: Final = (
     Route("GET", "/openapi.json", operations.openapi, "openapi", roles=""),
 )  # fmt: skip
 
-ROUTES: Final = (*HOT, *TASKS, *RUNS, *BRIDGES, *KEYS, *WORKSPACES, *OPERATIONS)
+ROUTES: Final = (*HOT, *TASKS, *RUNS, *MANUAL, *FORCE, *BRIDGES, *KEYS, *WORKSPACES, *OPERATIONS)

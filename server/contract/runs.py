@@ -121,13 +121,6 @@ class RunListResponse(Answer):
     next_cursor: str | None
 
 
-class RunPairResponse(Answer):
-    """A run and the run that follows it."""
-
-    previous_run: Run
-    run: Run
-
-
 class RunListQuery(PageQuery):
     """Which runs of a task to list."""
 
@@ -148,11 +141,3 @@ class CancelRequest(Request):
 
     reason: Reason | None = None
     metadata: CauseMetadata | None = None
-
-
-class ForceRetryRequest(Request):
-    """Why and when an ended run is to be tried again; metadata is the new run's."""
-
-    reason: Reason | None = None
-    metadata: Metadata | None = None
-    delay_seconds: Delay = 0

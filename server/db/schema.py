@@ -18,7 +18,18 @@ LOCK = 0x776C7363
 PACKAGE = Path(__file__).parents[1]
 MIGRATIONS = Path(__file__).with_name("migrations")
 # What schema.sql is followed by, in this order.
-PARTS = ("wire.sql", "bridges.sql", "retention.sql", "planner.sql")
+PARTS = (
+    "wire.sql",
+    "drafts.sql",
+    "approvals.sql",
+    "pauses.sql",
+    "profiles.sql",
+    "force.sql",
+    "manual.sql",
+    "bridges.sql",
+    "retention.sql",
+    "planner.sql",
+)
 
 TAKE_LOCK = "select pg_advisory_xact_lock(%(lock)s)"
 KNOWN = "select to_regclass('schema_version') is not null"
@@ -26,13 +37,13 @@ VERSION = "select version, compatible_from from schema_version"
 RESTORED = "update task set fence = fence + 1000000"
 LOCK_SECRETS = "lock table server_secret in exclusive mode"
 # A new secret is admitted beside one that is known already, and the first of all.
-ADMIT_SECRET = """
+ADMIT = """
     insert into server_secret (fingerprint) select %(present)s
      where not exists (select from server_secret)
         or exists (select from server_secret where fingerprint = any (%(in_use)s))
         on conflict do nothing
 """
-KNOWS_SECRET = "select exists (select from server_secret where fingerprint = %(present)s)"
+KNOWS_FINGERPRINT = "select exists (select from server_secret where fingerprint = %(present)s)"
 LOCK_CLOCK = "lock table test_clock in exclusive mode"
 SHOW_CLOCK = "insert into test_clock select interval '0' where not exists (select from test_clock)"
 MOVE_CLOCK = """
@@ -103,8 +114,8 @@ def admit(conninfo: str, in_use: Sequence[bytes]) -> None:
     prints = [hashlib.sha256(b"worklease " + secret).digest() for secret in in_use]
     with _connected(conninfo) as connection:
         connection.execute(LOCK_SECRETS)
-        connection.execute(ADMIT_SECRET, {"present": prints[0], "in_use": prints})
-        known = connection.execute(KNOWS_SECRET, {"present": prints[0]}).fetchone()
+        connection.execute(ADMIT, {"present": prints[0], "in_use": prints})
+        known = connection.execute(KNOWS_FINGERPRINT, {"present": prints[0]}).fetchone()
     if known != (True,):
         raise SchemaError(
             "WORKLEASE_SECRET: this database knows another one; all its servers share one secret"

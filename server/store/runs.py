@@ -1,6 +1,6 @@
 """Runs."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from server.db.pool import Database
 
@@ -69,24 +69,3 @@ async def cancel_run(db: Database, **call: Any) -> tuple[str, int]:
     """Cancels one run; answers it, and how many runs were put into the queue."""
     [row] = await db.many(CANCEL_RUN, **call)
     return row[0], row[1]
-
-
-class Retried(NamedTuple):
-    """What an operator's further attempt answers."""
-
-    body: str
-    replayed: bool
-    offers: int
-
-
-RETRY_RUN = """
-select body, replayed, offers from retry_run(
-  %(workspace_id)s, %(cause)s::jsonb, %(run_id)s, %(recover)s, %(reason)s, %(metadata)s::json,
-  %(delay_seconds)s, %(key)s, %(request_hash)s)
-"""
-
-
-async def retry_run(db: Database, **call: Any) -> Retried:
-    """Queues a further attempt of a failed run, or of one that needs attention."""
-    [row] = await db.many(RETRY_RUN, **call)
-    return Retried(*row)
