@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from server import telemetry
 from server.telemetry import occur
@@ -19,6 +20,8 @@ def quiet() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    # The log of a test ends with it, and what comes after must not write there.
+    structlog.reset_defaults()
 
 
 def _line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
