@@ -18,7 +18,7 @@ class Services:
 
     config: Config
     db: Database
-    # Of creations one by one, which a connection that has just made one does in a third of the time.
+    # Creations one by one: a connection that has just made one takes a third of the time.
     creating: Dedicated
     identity: Identity
     settings: SettingsCache
