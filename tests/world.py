@@ -19,7 +19,7 @@ from server.rules.seals import Seal
 from tests import books
 from tests.client import Client, connections
 from tests.factories import Workspace
-from tests.serving import ADMIN_KEY, Server
+from tests.serving import ADMIN_KEY, Server, until
 
 SWEPT_NOW = """
 insert into beat values ('sweep', clock_timestamp())
@@ -112,13 +112,11 @@ class World:
     def until_waiting(self, count: int = 1, at: Client | None = None) -> None:
         """Returns when so many other calls are under way at the server, or at another one."""
         name = "worklease_http_requests_in_flight "
-        while f"{name}{count + 1}.0" not in (at or self.admin).get("/metrics"):
-            pass
+        until(lambda: f"{name}{count + 1}.0" in (at or self.admin).get("/metrics"))
 
     def until_blocked(self, count: int = 1) -> None:
         """Returns when so many statements on this database wait for a lock."""
-        while self.db.execute(BLOCKED).fetchone() != (count,):
-            pass
+        until(lambda: self.db.execute(BLOCKED).fetchone() == (count,))
 
     def _changed(self, workspace_id: str, offers: int) -> None:
         # As another server's hub tells it.
