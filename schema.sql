@@ -305,7 +305,7 @@ create table lease (
   deadline_at timestamptz,
   check_at timestamptz not null,
   ended_at timestamptz,
-  ended_how word,                            -- complete fail release expiry deadline cancel client_gone
+  ended_how word,                            -- complete fail release expiry deadline cancel client_gone revoke force
   ended_reason text,
   input_tokens bigint,                       -- usage since this claim, the greatest value reported
   output_tokens bigint,
@@ -1546,14 +1546,29 @@ begin
      where t.workspace_id = p_ws and t.task_id = p_task.task_id;
   end if;
   if p_changes ? 'owner' then
-    update run r set lane_id = (select l.lane_id from _lanes(p_ws, array[_demands(p_task.owner_kind,
-        p_task.owner_ref, r.network_channel, (select x.profile from execution_profile x
-          where x.workspace_id = p_ws and x.task_id = p_task.task_id))], false) l)
-     where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
+    perform _move_lane(p_ws, p_task, false);
   end if;
   if p_changes ? 'available_at' then
     update run r set available_at = greatest(p_now, p_task.available_at)
      where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
+  end if;
+end $$;
+
+-- Moves a run that is or may come back in the queue to the lane of what its task demands now; p_asked as for
+-- _lanes. settle() brings its offer after it.
+create function _move_lane(p_ws text, p_task task, p_asked boolean) returns void language plpgsql as $$
+declare
+  v_run run;
+  v_lane bigint;
+begin
+  select * into v_run from run r
+   where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id for no key update;
+  if v_run.status = 'queued' or _is_leased(v_run.status) then
+    select l.lane_id into v_lane from _lanes(p_ws, array[_demands(p_task.owner_kind, p_task.owner_ref,
+      v_run.network_channel, (select x.profile from execution_profile x
+        where x.workspace_id = p_ws and x.task_id = p_task.task_id))], p_asked) l;
+    update run r set lane_id = v_lane
+     where r.workspace_id = p_ws and r.run_id = v_run.run_id and r.lane_id <> v_lane;
   end if;
 end $$;
 
@@ -1813,13 +1828,17 @@ begin
 end $$;
 
 -- An operator's further attempt: of a failed run (retry), or of one in needs_attention, which fails (recover).
+-- p_bulk: the key is that of a call for many runs, of which each keeps its own answer; no key of a caller's has a
+-- space in it.
 create function retry_run(
   p_workspace_id text, p_cause jsonb, p_run_id text, p_recover boolean, p_reason text, p_metadata json,
-  p_delay_seconds int, p_key text, p_hash text, out body text, out replayed boolean, out offers int)
+  p_delay_seconds int, p_key text, p_hash text, p_bulk boolean, out body text, out replayed boolean,
+  out offers int)
 language plpgsql as $$
 declare
   v_now timestamptz;
   v_cause cause := _cause(p_cause);
+  v_key text := p_key || case when p_bulk then ' ' || p_run_id else '' end;
   v_kept idempotency_key;
   v_run run;
   v_task task;
@@ -1827,7 +1846,7 @@ declare
   v_events new_event[];
   v_settled record;
 begin
-  v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
+  v_kept := _take_key(p_workspace_id, v_cause, v_key, p_hash);
   replayed := v_kept.key is not null;
   offers := 0;
   if replayed then
@@ -1854,7 +1873,7 @@ begin
       'new_run_id', v_next, 'reason', p_reason, 'metadata', p_metadata))];
     v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], v_events[1].event_type);
     offers := v_settled.offers;
-    perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_next));
+    perform _keep_key(p_workspace_id, v_cause, v_key, p_hash, 201, jsonb_build_object('run_id', v_next));
     perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
   select json_build_object('previous_run', p.body, 'run', w.body)::text into body
@@ -1952,7 +1971,7 @@ begin
          case when v.code is null or v.code = 'replay' then '{}'
               when v.code = 'run_not_found' then jsonb_build_object('id', c.run_id)
               when v.code = 'stale_fence' then jsonb_build_object('run_id', c.run_id,
-                'fence', coalesce(c.token_fence, c.fence), 'current_fence', r.fence)
+                'fence', coalesce(nullif(c.token_fence, r.fence), c.fence), 'current_fence', r.fence)
               when v.code = 'no_active_lease' then jsonb_build_object('run_id', c.run_id,
                 'run_status', r.status)
               when v.code = 'run_canceled' then jsonb_build_object('run_id', c.run_id,
@@ -1986,7 +2005,8 @@ begin
       when c.token_hash is not null and k.run_id is null then 'stale_fence'
       when c.token_hash is not null and (k.session_id, k.agent_name) is distinct from
            (c.session_id, c.agent_name) then 'foreign_run'
-      when c.token_hash is null and l.ended_at is null and l.session_id <> c.session_id then 'foreign_run'
+      when c.token_hash is null and _is_live(l::lease) and l.session_id is distinct from c.session_id
+        then 'foreign_run'
       when c.token_hash is null and l.session_id = c.session_id
            and (r.claim_count > 1 or (select (w.settings ->> 'require_claim_token')::boolean
                                         from workspace w where w.workspace_id = p_ws))
@@ -2040,7 +2060,7 @@ end $$;
 -- One claimer's request. `lanes`: what it may take; `run_ref`: only this run (channel coord-<run id>).
 create type claim_call as (
   n int, team int, session_id text, agent_name text, max_runs int, lease_seconds int, key text, hash text,
-  cause cause);
+  cause cause, kind text);                   -- null: an agent's
 
 -- Claimers that may take the same runs: their lanes and least priority, or the one run they ask for.
 create type claim_team as (team int, lanes bigint[], priority_min int, run_ref text);
@@ -2253,7 +2273,7 @@ begin
   ), called as (
     -- Each with its call, and what that asks for.
     select f.*, c.cause, k.token, row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
-               (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
+               (c.cause).actor_ref, coalesce(c.kind, 'agent'), c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
                v_now, s.seconds, s.until, v_now, s.deadline, s.until, null, null, null, null, null, null, null,
                null, null)::lease as lease
       from fenced f
@@ -2290,7 +2310,7 @@ begin
     select p_ws, c.sequence, c.task_id, c.root_task_id, c.run_id, 'task.run_claimed', (c.cause).actor_kind,
            (c.cause).actor_ref, (c.cause).origin_kind, (c.cause).origin_ref, jsonb_build_object(
              'claimed_by', _actor((c.cause).actor_kind, (c.cause).actor_ref), 'agent_name', (c.lease).agent_name,
-             'session_id', (c.lease).session_id, 'claim_kind', 'agent',
+             'session_id', (c.lease).session_id, 'claim_kind', (c.lease).claim_kind,
              'claim_token_hash', 'sha256:' || encode((c.lease).token_hash, 'hex'),
              'lease_until', _utc((c.lease).lease_until), 'deadline_at', _utc((c.lease).deadline_at),
              'task_status', 'in_progress', 'status', 'claimed', 'attempt', c.attempt,
