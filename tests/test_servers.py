@@ -1,6 +1,8 @@
 """Several servers on one database are one: what one does, the others know."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 
 from tests.client import Client
 from tests.factories import Workspace
@@ -30,17 +32,18 @@ def test_an_event_of_one_server_reaches_a_stream_of_another(
 def test_a_claim_that_waits_at_one_server_gets_what_another_makes(
     world: World, workspace: Workspace, servers: Servers
 ) -> None:
-    """P7: and at once; the poll for lost hints comes after 1.5 s at the earliest."""
+    """P7: and at once; the poll for lost hints comes once in 2 s, so not soon most of the time."""
     far = Client(servers.start().http, workspace.operator.key)
     agent, waits = workspace.agent(), []
     with ThreadPoolExecutor(1) as pool:
-        for _ in range(3):
+        for _ in range(9):
             claim = pool.submit(agent.claim, wait_seconds=30)
             world.until_waiting()
+            began = time.monotonic()
             task = far.post("/api/tasks", title="t", auto_enqueue_on_ready=True).task
             assert claim.result().task_id == task.id
-            waits.append(agent.last.elapsed.total_seconds())
-    assert min(waits) < 1.5
+            waits.append(time.monotonic() - began)
+    assert median(waits) < 0.4
 
 
 def test_servers_that_sweep_at_once_end_each_lease_once(

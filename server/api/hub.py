@@ -15,6 +15,8 @@ from server.store.notices import send_notices
 
 CHANNEL: Final = "worklease"
 PROBE: Final = "probe"
+# A probe that asks all others for theirs.
+HELLO: Final = "hello"
 # Between two notifications of one process: what happens meanwhile goes with the next.
 NOTICE_EVERY_SECONDS: Final = 0.02
 PROBE_EVERY_SECONDS: Final = 10.0
@@ -75,27 +77,28 @@ class Hub:
         async for notice in listen(self._conninfo, CHANNEL):
             if notice is None:
                 self.poll()
-                await self.probe()
+                # Only now: an answer to anything sent before was not heard.
+                await self._say(HELLO)
             else:
                 await self._hear(notice)
 
     async def probe(self) -> None:
         """Sends a notification to itself; it also tells the others that this process listens."""
-        await send_notices(self._db, CHANNEL, [f"{self._name} {PROBE} 0"])
+        await self._say(PROBE)
 
     def probe_age_seconds(self) -> float | None:
         """How long ago a notification of our own came back."""
         return None if self._probe_back_at is None else time.monotonic() - self._probe_back_at
 
-    async def _hear_probe(self, name: str) -> None:
-        now = time.monotonic()
+    async def _say(self, word: str) -> None:
+        await send_notices(self._db, CHANNEL, [f"{self._name} {word} 0"])
+
+    async def _hear_probe(self, name: str, asks: bool) -> None:
         if name == self._name:
-            self._probe_back_at = now
+            self._probe_back_at = time.monotonic()
             return
-        known = name in self._others
-        self._others[name] = now
-        if not known:
-            # It has just begun to listen, and should not have to wait to learn of this process.
+        self._others[name] = time.monotonic()
+        if asks:
             await self.probe()
 
     def _alone(self) -> bool:
@@ -107,8 +110,8 @@ class Hub:
 
     async def _hear(self, notice: str) -> None:
         name, workspace_id, offers = notice.split(" ")
-        if workspace_id == PROBE:
-            await self._hear_probe(name)
+        if workspace_id in (PROBE, HELLO):
+            await self._hear_probe(name, asks=workspace_id == HELLO)
         elif name != self._name:
             self._wake(workspace_id)
             if offers != "0":
