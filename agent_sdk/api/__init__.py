@@ -5,11 +5,12 @@ from agent_sdk.api.keys import Keys
 from agent_sdk.api.leases import Leases
 from agent_sdk.api.profiles import Profiles
 from agent_sdk.api.runs import Runs
+from agent_sdk.api.sessions import Sessions
 from agent_sdk.api.tasks import Tasks
 from agent_sdk.api.workspaces import Workspaces
 from agent_sdk.transport import Transport
 
-__all__ = ["Api", "Events", "Keys", "Leases", "Profiles", "Runs", "Tasks", "Workspaces"]
+__all__ = ["Api", "Events", "Keys", "Leases", "Profiles", "Runs", "Sessions", "Tasks", "Workspaces"]
 
 
 class Api:
@@ -20,6 +21,7 @@ class Api:
         self.tasks = Tasks(transport)
         self.runs = Runs(transport)
         self.profiles = Profiles(transport)
+        self.sessions = Sessions(transport)
         self.leases = Leases(transport)
         self.events = Events(transport)
         self.keys = Keys(transport)

@@ -1,7 +1,9 @@
 """Runs: the attempts at a task."""
 
+import msgspec
+
 from server.api.context import Context, RunId, TaskId
-from server.api.paging import pages
+from server.api.paging import AFTER_ALL_IDS, pages
 from server.contract.base import Encoded
 from server.contract.runs import (
     CancelRequest,
@@ -9,6 +11,7 @@ from server.contract.runs import (
     RunListQuery,
     RunListResponse,
     RunResponse,
+    WorkspaceRunListQuery,
 )
 from server.errors import Problem
 from server.store import runs, tasks
@@ -29,6 +32,22 @@ async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encod
         after_at=after_at,
         after_id=after_id,
         limit=query.limit,
+    )
+    return pages(ctx, query, "runs", rows)
+
+
+async def list_workspace_runs(
+    ctx: Context, query: WorkspaceRunListQuery
+) -> Encoded[RunListResponse]:
+    """Lists the runs of the workspace, the newest first."""
+    listed = runs.list_held_runs if query.stuck else runs.list_workspace_runs
+    if query.task_id is not None:
+        listed = runs.list_task_runs
+    filters = msgspec.structs.asdict(query)
+    del filters["cursor"]
+    [after_id] = ctx.after(query) or [AFTER_ALL_IDS]
+    rows = await listed(
+        ctx.services.db, workspace_id=ctx.workspace_id, after_id=after_id, **filters
     )
     return pages(ctx, query, "runs", rows)
 

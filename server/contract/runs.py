@@ -128,6 +128,16 @@ class RunListQuery(PageQuery):
     session_id: str | None = None
 
 
+class WorkspaceRunListQuery(PageQuery):
+    """Which runs of the workspace to list."""
+
+    status: list[RunStatus] | None = None
+    agent_name: str | None = None
+    session_id: str | None = None
+    task_id: str | None = None
+    stuck: bool | None = None
+
+
 class StartRequest(Request):
     """What a new run is to carry."""
 

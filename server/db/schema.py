@@ -16,7 +16,7 @@ LOCK = 0x776C7363
 PACKAGE = Path(__file__).parents[1]
 MIGRATIONS = Path(__file__).with_name("migrations")
 # What schema.sql is followed by, in this order.
-PARTS = ("wire.sql", "profiles.sql", "force.sql", "manual.sql", "planner.sql")
+PARTS = ("wire.sql", "runs.sql", "profiles.sql", "force.sql", "manual.sql", "planner.sql")
 
 TAKE_LOCK = "select pg_advisory_xact_lock(%(lock)s)"
 KNOWN = "select to_regclass('schema_version') is not null"

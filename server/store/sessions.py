@@ -1,5 +1,7 @@
 """Agent sessions."""
 
+from typing import Any
+
 from server.db.pool import Database
 
 SEE_SESSION = """
@@ -43,3 +45,26 @@ async def register_session(
         capabilities=capabilities,
     )
     return row is not None
+
+
+LIST_SESSIONS = """
+select json_build_object('session_id', s.session_id, 'workspace_id', s.workspace_id,
+         'agent_name', s.agent_name, 'name', s.agent_name, 'channel', s.channel,
+         'capabilities', s.capabilities, 'state', o.state, 'created_at', _utc(s.created_at),
+         'updated_at', _utc(s.updated_at), 'lease_count', (select count(*) from lease l
+           where l.workspace_id = s.workspace_id and l.session_id = s.session_id
+             and l.ended_at is null))::text, s.session_id
+  from agent_session s
+  cross join (select lease_now() - make_interval(secs => %(session_ttl)s) as since) now
+  cross join lateral (select case when s.updated_at > now.since then 'active'
+                                  else 'stopped' end as state) o
+ where s.workspace_id = %(workspace_id)s and s.session_id < %(after_id)s
+   and (%(state)s::text is null or o.state = %(state)s)
+   and (%(agent_name)s::text is null or s.agent_name = %(agent_name)s)
+ order by s.session_id desc limit %(limit)s
+"""
+
+
+async def list_sessions(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """Sessions, the highest id first, each with its id."""
+    return await db.many(LIST_SESSIONS, **filters)

@@ -132,7 +132,7 @@ begin
    where l.workspace_id = p_workspace_id and l.run_id = p_run_id and l.fence = v_run.fence;
   update run r set status = 'starting' where r.workspace_id = p_workspace_id and r.run_id = p_run_id;
   perform _log(p_workspace_id, v_now, array[_event(v_cause, 'task.run_session_bound', v_run.task_id, p_run_id,
-    jsonb_build_object('session_id', p_session_id))]);
+    jsonb_build_object('session_id', p_session_id, 'agent_name', v_agent))]);
   body := _lease_answer(p_workspace_id, p_run_id, v_run.fence, p_outer, p_inner, p_outer_previous,
                         p_inner_previous);
 end $$;
