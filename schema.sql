@@ -22,20 +22,23 @@
 -- write to an edge holds its waiting task. A claim comes from the offers' end and takes offers and tasks with
 -- SKIP LOCKED, so it never waits for either. Deadlocks that remain (40P01) mean rolled back: the server repeats.
 --
--- settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
--- runnable and makes or withdraws offers. Only claim_runs() writes the one status it knows by construction
--- (in_progress, of a run whose offer it holds). _log_events() comes last, under the workspace's log lock, so
--- that sequence order is commit order.
+-- _settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
+-- runnable and makes or withdraws offers. Only a claim does without: _lease_out() writes the one status that it
+-- knows by construction (in_progress, of a run whose offer it holds), and its own event. Events come last,
+-- under the workspace's log lock, so that sequence order is commit order.
 --
 -- Refusals are raised with SQLSTATE WL001: the message is the error code, the detail its evidence (JSON).
 -- Functions of many callers (claim, heartbeat, complete, fail, release) answer a row per caller instead.
--- Names that begin with an underscore are called by other functions only. What objects look like on the wire
+-- Functions whose names begin with an underscore are parts of others; the server calls none that changes a row. What objects look like on the wire
 -- stands in server/db/sql/wire.sql, which is applied after this file.
 
 -- ══ 1. Versions, clock, identifiers ═════════════════════════════════════════════════════════════════════════
 
 create table schema_version (version int not null, compatible_from int not null);
 insert into schema_version values (1, 1);
+
+-- The secrets under which claim tokens were made: a server that has none of them stays out.
+create table server_secret (fingerprint bytea primary key, known_since timestamptz not null default clock_timestamp());
 
 -- One row while tests move the clock, none otherwise.
 create table test_clock (offset_by interval not null);
@@ -133,8 +136,11 @@ create table task (
   priority smallint not null,                -- 10 low, 20 medium, 30 high, 40 urgent
   max_attempts smallint not null,
   auto_enqueue_on_ready boolean not null,
-  status word not null default 'blocked',    -- written by settle() and claim_runs() only
+  status word not null default 'blocked',    -- written by _settle() and _lease_out() only
   canceled boolean not null default false,
+  draft boolean not null default false,      -- made as one and not published yet
+  approval_state word,                       -- null: none is asked for
+  paused_by_task_id word,                    -- itself, else its nearest paused ancestor
   owner_kind word,
   owner_ref text,
   newest_run_id word,                        -- the run with the highest attempt; only it can be open
@@ -172,7 +178,7 @@ create index task_created on task (workspace_id, created_at, task_id) where dept
 -- No other full index begins with workspace_id and is narrower than the primary key: for a workspace that looks
 -- empty the planner would take it, and read all tasks for one.
 
--- The wide values of a task, apart from the row that every claim updates.
+-- What of a task is wide or seldom read, apart from the row that every claim updates.
 create table task_body (
   workspace_id word,
   task_id word,
@@ -181,8 +187,21 @@ create table task_body (
   payload json,
   checkpoint json,
   note text,
+  approval_timeout_seconds int,
+  on_approval_timeout word not null default 'wait',
+  approval_requested_at timestamptz,
+  approval_decided_at timestamptz,
+  approval_decided_by_kind word,
+  approval_decided_by_ref text,
+  approval_reason text,
+  approval_expired boolean not null default false,
+  approval_due_at timestamptz,               -- when the loop `approvals` is to look at it next
+  paused_by text,
+  paused_at timestamptz,
+  paused_reason text,
   primary key (workspace_id, task_id),
   foreign key (workspace_id, task_id) references task on delete cascade);
+create index task_body_approval on task_body (approval_due_at, workspace_id) where approval_due_at is not null;
 
 -- What a task demands of its worker (and, unread by the server, of its sandbox and coordinator).
 create table execution_profile (
@@ -207,7 +226,7 @@ create table dependency (
   workspace_id word,
   task_id word,
   depends_on_task_id word,
-  satisfied boolean not null,                -- kept by settle(); dependencies_waiting counts the false ones
+  satisfied boolean not null,                -- kept by _settle(); dependencies_waiting counts the false ones
   created_at timestamptz not null,
   primary key (workspace_id, task_id, depends_on_task_id),
   foreign key (workspace_id, task_id) references task on delete cascade,
@@ -472,7 +491,7 @@ begin
   return v_open;
 end $$;
 
--- Events that belong to a transition written outside this file (keys, workspaces).
+-- Events of workspaces and keys, one cause for each.
 create function _log_events(p_workspace_id text, p_events jsonb) returns void language sql as $$
   select _log(p_workspace_id, lease_now(), array_agg(row(x ->> 'task_id', x ->> 'run_id', x ->> 'type',
                 x -> 'payload', _cause(x))::new_event order by n))
@@ -772,10 +791,12 @@ begin
     with derived as (
       select t.task_id, t.status as was, f.by, f.who, _is_leased(r.status) as leased,
              case when t.canceled then 'canceled'
+                  when t.draft then 'draft'
                   when _is_leased(r.status) then 'in_progress'
                   when r.status = 'needs_attention' then 'blocked'
                   when r.status in ('completed', 'failed') then r.status
-                  when t.dependencies_waiting > 0 then 'blocked'
+                  -- A gate is closed (without an approval the second half is null).
+                  when t.dependencies_waiting > 0 or t.approval_state <> 'approved' then 'blocked'
                   else 'ready' end as status,
              r.run_id is null as new, r.status is not distinct from 'queued' as queued, t.place
         from unnest(v_front, v_by, v_who) f (task_id, by, who)
@@ -817,7 +838,7 @@ begin
         cross join lateral (select k.* from task k
           where k.workspace_id = p_ws and k.task_id = f.task_id offset 0) t
        where t.status = 'ready' and t.auto_enqueue_on_ready and t.newest_run_id is null
-         and t.attempts_used < t.max_attempts;
+         and t.paused_by_task_id is null and t.attempts_used < t.max_attempts;
       if v_runnable is not null then
         events := events || _add_runs(p_ws, p_now, v_runnable, p_event = 'task.created');
       end if;
@@ -883,8 +904,8 @@ begin
   offers := case when v_queued then _offer(p_ws, v_all, p_now) else 0 end;
 end $$;
 
--- Makes the offers of these tasks true: a queued run of a ready task has one when its time has come, with the
--- run's lane and the task's priority. One without says in due_at whether time alone will bring it. Returns how
+-- Makes the offers of these tasks true: a queued run of a ready task that nothing pauses has one when its time
+-- has come, with the run's lane and the task's priority. One without says in due_at whether time alone will bring it. Returns how
 -- many were made.
 create function _offer(p_ws text, p_tasks text[], p_now timestamptz) returns int language plpgsql as $$
 declare
@@ -892,9 +913,10 @@ declare
   v_queued boolean;
 begin
   with newest as (
-    select r.status, r.run_id, r.available_at, r.lane_id, t.status as task_status, t.priority
+    select r.status, r.run_id, r.available_at, r.lane_id, t.priority,
+           t.status = 'ready' and t.paused_by_task_id is null as free
       from unnest(p_tasks) x (task_id)
-      cross join lateral (select k.newest_run_id, k.status, k.priority from task k
+      cross join lateral (select k.newest_run_id, k.status, k.priority, k.paused_by_task_id from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       cross join lateral (select k.* from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r
@@ -904,7 +926,7 @@ begin
      cross join lateral (select k.ctid, k.lane_id, k.priority, k.available_at from offer k
        where k.workspace_id = p_ws and k.run_id = n.run_id offset 0) k
      where o.ctid = k.ctid
-       and (n.status <> 'queued' or n.task_status <> 'ready' or n.available_at > p_now
+       and (n.status <> 'queued' or not n.free or n.available_at > p_now
             or (k.lane_id, k.priority, k.available_at) <> (n.lane_id, n.priority, n.available_at))
   )
   select bool_or(n.status = 'queued') into v_queued from newest n;
@@ -914,10 +936,10 @@ begin
 
   with queued as (
     select r.*, r.ctid as place, t.priority,
-           case when t.status <> 'ready' then 'infinity'
+           case when t.status <> 'ready' or t.paused_by_task_id is not null then 'infinity'
                 when r.available_at > p_now then r.available_at end as due_at_now
       from unnest(p_tasks) x (task_id)
-      cross join lateral (select k.newest_run_id, k.status, k.priority from task k
+      cross join lateral (select k.newest_run_id, k.status, k.priority, k.paused_by_task_id from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       cross join lateral (select k.*, k.ctid from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id and k.status = 'queued' offset 0) r
@@ -973,32 +995,33 @@ create type task_input as (
   n int, ref text, id text, identifier text, scope text, parent_task_id text, network_channel text, title text,
   description text, priority text, max_attempts smallint, auto_enqueue_on_ready boolean, owner jsonb,
   metadata json, payload json, available_at timestamptz, retry jsonb, on_dependency_failure text,
-  max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb);
+  max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb,
+  draft boolean, approval_policy text, approval_timeout_seconds int, on_approval_timeout text);
 
 create function _task_inputs(p_tasks json, p_bulk boolean) returns task_input[] language plpgsql as $$
 begin
   return array(select x from json_populate_recordset(jsonb_populate_record(null::task_input, jsonb_build_object(
     'scope', 'workspace', 'priority', 'medium', 'max_attempts', 3, 'auto_enqueue_on_ready', p_bulk,
     'retry', jsonb_build_object('strategy', 'exponential_jitter', 'base_seconds', 10, 'max_seconds', 3600),
-    'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb)),
-    p_tasks) x);
+    'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb,
+    'draft', false, 'approval_policy', 'none', 'on_approval_timeout', 'wait')), p_tasks) x);
 end $$;
 
 create function _weight(p_priority text) returns smallint language sql stable as $$
   select case p_priority when 'low' then 10 when 'medium' then 20 when 'high' then 30 else 40 end::smallint
 $$;
 
--- The place of each new task in its tree: its root and depth, through parents old and new.
+-- The place of each new task in its tree: its root, its depth and what pauses it, through parents old and new.
 create function _place_tasks(p_ws text, p_tasks task_input[])
-returns table (id text, root_task_id text, depth int) language plpgsql as $$
+returns table (id text, root_task_id text, depth int, paused_by_task_id text) language plpgsql as $$
 begin
-  return query with recursive placed (id, root_task_id, depth) as (
-    select x.id, coalesce(p.root_task_id, x.id), coalesce(p.depth, 0) + 1
+  return query with recursive placed (id, root_task_id, depth, paused_by_task_id) as (
+    select x.id, coalesce(p.root_task_id, x.id), coalesce(p.depth, 0) + 1, p.paused_by_task_id::text
       from unnest(p_tasks) x
       left join task p on p.workspace_id = p_ws and p.task_id = x.parent_task_id
      where x.parent_task_id is null or p.task_id is not null
     union all
-    select x.id, p.root_task_id, p.depth + 1
+    select x.id, p.root_task_id, p.depth + 1, p.paused_by_task_id
       from placed p join unnest(p_tasks) x on x.parent_task_id = p.id
      where p.depth <= 32
   ) select * from placed;
@@ -1144,14 +1167,15 @@ begin
         network_channel, priority, max_attempts, auto_enqueue_on_ready, owner_kind, owner_ref, created_by_kind,
         created_by_ref, origin_kind, origin_ref, created_by_agent, created_by_run_id, created_at, updated_at,
         available_at, retry_strategy, retry_base_seconds, retry_max_seconds, on_dependency_failure,
-        max_lease_expiries, deadline_seconds, tags, dependencies_waiting)
+        max_lease_expiries, deadline_seconds, tags, draft, approval_state, paused_by_task_id,
+        dependencies_waiting)
     select p_workspace_id, x.id, p.root_task_id, x.parent_task_id, p.depth, x.identifier, x.scope, x.title,
            x.network_channel, _weight(x.priority), x.max_attempts, x.auto_enqueue_on_ready, x.owner ->> 'kind',
            x.owner ->> 'ref', v_cause.actor_kind, v_cause.actor_ref, v_cause.origin_kind, v_cause.origin_ref,
            v_cause.agent_name, v_run_id, v_now, v_now, x.available_at, x.retry ->> 'strategy',
            (x.retry ->> 'base_seconds')::int, (x.retry ->> 'max_seconds')::int, x.on_dependency_failure,
-           x.max_lease_expiries, x.deadline_seconds, x.tags,
-           coalesce(w.waiting, 0)
+           x.max_lease_expiries, x.deadline_seconds, x.tags, x.draft,
+           case x.approval_policy when 'manual' then 'pending' end, p.paused_by_task_id, coalesce(w.waiting, 0)
       from unnest(v_tasks) x
       join _place_tasks(p_workspace_id, v_tasks) p on p.id = x.id
       left join (select y.id, count(*) as waiting
@@ -1166,8 +1190,10 @@ begin
     if v_made < cardinality(v_tasks) then
       perform _refuse('task_exists');        -- somebody else made one of the ids this moment
     end if;
-    insert into task_body (workspace_id, task_id, description, metadata, payload)
-    select p_workspace_id, x.id, x.description, x.metadata, x.payload from unnest(v_tasks) x;
+    insert into task_body (workspace_id, task_id, description, metadata, payload, approval_timeout_seconds,
+                           on_approval_timeout)
+    select p_workspace_id, x.id, x.description, x.metadata, x.payload, x.approval_timeout_seconds,
+           x.on_approval_timeout from unnest(v_tasks) x;
     insert into execution_profile (workspace_id, task_id, profile, created_at, updated_at)
     select p_workspace_id, x.id, x.execution_profile - array['task_id', 'created_at', 'updated_at'], v_now, v_now
       from unnest(v_tasks) x where x.execution_profile is not null;
@@ -1198,6 +1224,8 @@ begin
         cross join lateral (select k.depends_on_task_id, k.satisfied from dependency k
           where k.workspace_id = p_workspace_id and k.task_id = x.id
             and k.depends_on_task_id = w.id offset 0) d);
+    v_events := v_events || _ask_approvals(p_workspace_id, v_now, v_cause, array(
+      select x.id from unnest(v_tasks) x where x.approval_policy = 'manual' order by x.n));
     v_settled := _settle(p_workspace_id, array(select x.id from unnest(v_tasks) x), v_now, array[v_cause],
                          'task.created');
     v_events := v_events || v_settled.events;
@@ -1257,7 +1285,7 @@ begin
 end $$;
 
 -- Locks a task whose status may change with the tasks that wait for it: one sorted statement, so that two
--- transitions meet in order. Edges added meanwhile are met by settle().
+-- transitions meet in order. Edges added meanwhile are met by _settle().
 create function _lock_with_waiting(p_ws text, p_task_id text) returns task language plpgsql as $$
 begin
   perform 1 from task t
@@ -1434,6 +1462,7 @@ declare
   v_given jsonb := p_changes;
   v_stored jsonb;
   v_changes jsonb;
+  v_asked new_event[];
   v_settled record;
 begin
   if p_changes ->> 'available_at' is not null then
@@ -1471,6 +1500,8 @@ begin
         max_lease_expiries = coalesce((v_changes ->> 'max_lease_expiries')::smallint, t.max_lease_expiries),
         deadline_seconds = case when v_changes ? 'deadline_seconds'
                                 then (v_changes ->> 'deadline_seconds')::int else t.deadline_seconds end,
+        approval_state = case v_changes ->> 'approval_policy' when 'manual' then 'pending' when 'none' then null
+                         else t.approval_state end,
         tags = case when v_changes ? 'tags'
                     then array(select jsonb_array_elements_text(v_changes -> 'tags')) else t.tags end,
         version = t.version + 1, updated_at = v_now
@@ -1482,15 +1513,20 @@ begin
         metadata = case when v_changes ? 'metadata' then nullif(v_changes -> 'metadata', 'null')::json
                         else b.metadata end,
         payload = case when v_changes ? 'payload' then nullif(v_changes -> 'payload', 'null')::json
-                       else b.payload end
+                       else b.payload end,
+        approval_timeout_seconds = case when v_changes ? 'approval_timeout_seconds'
+                                        then (v_changes ->> 'approval_timeout_seconds')::int
+                                        else b.approval_timeout_seconds end,
+        on_approval_timeout = coalesce(v_changes ->> 'on_approval_timeout', b.on_approval_timeout)
      where b.workspace_id = p_workspace_id and b.task_id = p_task_id;
     perform _follow_patch(p_workspace_id, v_task, v_changes, v_now);
+    v_asked := _patch_approval(p_workspace_id, v_now, v_cause, p_task_id, v_changes);
     v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.updated');
     offers := v_settled.offers;
     perform _log(p_workspace_id, v_now, _event(v_cause, 'task.updated', p_task_id, null, jsonb_build_object(
       'changed_fields', (select jsonb_agg(k order by k) from jsonb_object_keys(v_changes) k),
       'changes', v_changes - array['description', 'payload'], 'version', v_task.version))
-      || v_settled.events, v_settled.opened);
+      || v_asked || v_settled.events, v_settled.opened);
   end if;
   select * into body, version from _task_answer(p_workspace_id, p_task_id);
 end $$;
@@ -1604,7 +1640,9 @@ create function _check_start(p_ws text, p_task task) returns void language plpgs
 declare
   v_status text;
 begin
-  if p_task.canceled then
+  if p_task.status = 'draft' then
+    perform _refuse('task_draft', jsonb_build_object('status', p_task.status));
+  elsif p_task.canceled then
     perform _refuse('task_canceled', jsonb_build_object('closed_at', _utc(p_task.closed_at)));
   end if;
   select status into v_status from run r where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id;
@@ -1612,6 +1650,36 @@ begin
     perform _refuse('open_run_exists', jsonb_build_object('run_id', p_task.newest_run_id,
                                                           'run_status', v_status));
   end if;
+end $$;
+
+-- The closed gates of a task: what makes it blocked.
+create function _closed_gates(p_task task) returns text[] language sql stable as $$
+  select array_remove(array[
+    case p_task.approval_state when 'pending' then 'awaiting_approval' when 'rejected' then 'approval_rejected' end,
+    case when p_task.dependencies_waiting > 0 then 'awaiting_dependencies' end], null)
+$$;
+
+-- Refuses what a closed gate forbids.
+create function _check_gates(p_task task) returns void language plpgsql as $$
+declare
+  v_reasons text[] := _closed_gates(p_task);
+begin
+  if cardinality(v_reasons) > 0 then
+    perform _refuse('task_blocked', jsonb_build_object('reasons', v_reasons));
+  end if;
+end $$;
+
+-- A task and a run of it (null: none); a task that is gone is refused.
+create function _task_run_answer(
+  p_ws text, p_task_id text, p_run_id text, out task_body text, out run_body text, out version int)
+language plpgsql as $$
+begin
+  select w.body::text, w.version into task_body, version from task_wire w
+   where w.workspace_id = p_ws and w.task_id = p_task_id;
+  if not found then
+    perform _refuse('task_not_found', jsonb_build_object('id', p_task_id));
+  end if;
+  run_body := (select w.body::text from run_wire w where w.workspace_id = p_ws and w.run_id = p_run_id);
 end $$;
 
 -- Queues a run by hand: `start` (refused while a gate is closed) and `runs` (the run then waits).
@@ -1643,8 +1711,8 @@ begin
       perform _refuse('attempts_exhausted', jsonb_build_object('attempts_used', v_task.attempts_used,
                                                                'max_attempts', v_task.max_attempts));
     end if;
-    if p_reason = 'start' and v_task.dependencies_waiting > 0 then
-      perform _refuse('task_blocked', '{"reasons": ["awaiting_dependencies"]}');
+    if p_reason = 'start' then
+      perform _check_gates(v_task);
     end if;
     v_events := _add_runs(p_workspace_id, v_now, array[row(p_task_id, null,
       coalesce(p_channel, v_task.network_channel), p_metadata, p_key, v_task.available_at, p_reason, false,
@@ -1654,13 +1722,7 @@ begin
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_run_id));
     perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
-  select w.body::text, w.version into task_body, version from task_wire w
-   where w.workspace_id = p_workspace_id and w.task_id = p_task_id;
-  select w.body::text into run_body from run_wire w
-   where w.workspace_id = p_workspace_id and w.run_id = v_run_id;
-  if not found then
-    perform _refuse('task_not_found', jsonb_build_object('id', p_task_id));
-  end if;
+  select * into task_body, run_body, version from _task_run_answer(p_workspace_id, p_task_id, v_run_id);
 end $$;
 
 -- Cancels a task and its subtree. A repeat changes nothing.
@@ -1880,7 +1942,7 @@ begin
 end $$;
 
 -- Locks the tasks of runs about to end, with the tasks that wait for them: one sorted statement, so that two
--- batches meet in order. Edges added meanwhile are met by settle().
+-- batches meet in order. Edges added meanwhile are met by _settle().
 create function _lock_tasks_of(p_ws text, p_runs text[]) returns void language plpgsql as $$
 begin
   perform 1
@@ -2191,7 +2253,7 @@ begin
 end $$;
 
 -- Makes runs and leases the agents': the fence rises, the token is derived, the task is in progress. Offers and
--- tasks are locked. No settle(), since a claimed run makes its task in_progress and nothing else; and its event
+-- tasks are locked. No _settle(), since a claimed run makes its task in_progress and nothing else; and its event
 -- is written and its answer made here, of the rows in hand.
 create function _lease_out(
   p_ws text, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)

@@ -38,6 +38,9 @@ class _ChangeableFields(TypedDict, total=False):
     on_dependency_failure: OnDependencyFailure
     max_lease_expiries: int
     deadline_seconds: int | None
+    approval_policy: Literal["none", "manual"]
+    approval_timeout_seconds: int | None
+    on_approval_timeout: Literal["wait", "reject"]
     tags: Sequence[str]
 
 
@@ -46,6 +49,7 @@ class SpawnFields(_ChangeableFields, total=False):
 
     scope: Literal["workspace", "global"]
     title: str
+    draft: bool
     depends_on: Sequence[str]
     execution_profile: Mapping[str, Any]
 
@@ -83,6 +87,7 @@ class TaskFilter(TypedDict, total=False):
     tag: str | Sequence[str]
     identifier: str
     query: str
+    include_drafts: bool
     sort: Literal["activity", "created"]
 
 

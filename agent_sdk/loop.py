@@ -47,9 +47,19 @@ class Loop:
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
-        loop.run_forever()
+        while not _ran_to_its_stop(loop):
+            pass
     finally:
         loop.close()
+
+
+def _ran_to_its_stop(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        loop.run_forever()
+    except (SystemExit, KeyboardInterrupt):
+        # A handler's, which gets it as its end too; the other handlers are not to end with it.
+        return False
+    return True
 
 
 async def _guarded(handler: AsyncHandler, lease: Lease) -> Any:

@@ -60,7 +60,8 @@ def ending_of(error: BaseException) -> Ending:
     """What an exception that left the handler means for its run."""
     try:
         return _ending_of(error)
-    except NotJson as unusable:
+    except (NotJson, ArithmeticError, AttributeError, TypeError, ValueError) as unusable:
+        # A checkpoint that is not JSON, a delay that is no number, a child that is no task.
         return Ending.failed(describe(unusable), retryable=False)
 
 
@@ -90,8 +91,9 @@ def refused_result(refusal: errors.Invalid) -> Ending:
 
 def describe(error: BaseException) -> str:
     """An exception as text, the message first since lists show the first line."""
-    trace = "".join(traceback.format_exception(error))
-    return f"{type(error).__name__}: {error}\n\n{trace}"
+    # Its text as well, since that of some exceptions cannot be made.
+    told = traceback.TracebackException.from_exception(error)
+    return f"{type(error).__name__}: {told}\n\n{''.join(told.format())}"
 
 
 def as_json(value: Any) -> msgspec.Raw:

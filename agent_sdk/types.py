@@ -74,6 +74,13 @@ class _TaskFields(TaskReference, frozen=True, kw_only=True):
     auto_enqueue_on_ready: bool = False
     approval_policy: str = "none"
     approval_state: str = "not_required"
+    approval_timeout_seconds: int | None = None
+    on_approval_timeout: str = "wait"
+    approval_requested_at: datetime | None = None
+    approval_decided_at: datetime | None = None
+    approval_decided_by: Ref | None = None
+    approval_reason: str | None = None
+    approval_expired: bool = False
     draft: bool = False
     current_run_id: str | None = None
     paused_by: str | None = None

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -25,9 +24,9 @@ from server.api.services import Services
 from server.api.settings import SettingsCache
 from server.config import Config
 from server.db import embedded, schema
-from server.db.keyfile import read_or_make
+from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import cascade, cleanup, expiry, promotion
+from server.loops import approvals, cascade, cleanup, expiry, promotion
 from server.loops.every import every
 from server.rules.ids import new_id
 from server.rules.tokens import new_api_key
@@ -46,6 +45,8 @@ POLL_SECONDS = 2.0
 LISTEN_AGAIN_SECONDS = 1.0
 PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 1000
+APPROVALS_SECONDS = 5.0
+APPROVALS_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
 
@@ -110,7 +111,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         stack.push_async_callback(connection.close)
         return connection
 
-    in_use = tuple(filter(None, (_secret(config), config.secret_previous)))
+    in_use = secrets_in_use(config)
     limits = (config.batch_max, config.db_timeout_seconds)
     claiming = Claiming(db, connect(), *limits, _pads(in_use))
     hub = Hub(db, direct, claiming.offered)
@@ -157,12 +158,6 @@ def _key_file(config: Config, name: str) -> str:
     return read_or_make(config.data_dir / name, lambda: new_api_key(key_id))
 
 
-def _secret(config: Config) -> bytes:
-    if config.secret is not None:
-        return config.secret
-    return read_or_make(config.data_dir / "secret", lambda: secrets.token_urlsafe(48)).encode()
-
-
 def _pads(in_use: tuple[bytes, ...]) -> Key:
     """The two padded forms of HMAC-SHA256's key, of the present and of the previous secret."""
     pads = [_padded(secret, byte) for secret in (in_use[0], in_use[-1]) for byte in (0x5C, 0x36)]
@@ -206,6 +201,11 @@ def _start_loops(
             "promotion",
             PROMOTE_SECONDS,
             partial(promotion.run_once, connect(), PROMOTE_BATCH, hub.changed),
+        )
+        start(
+            "approvals",
+            APPROVALS_SECONDS,
+            partial(approvals.run_once, connect(), APPROVALS_BATCH, hub.changed),
         )
         start("cascade", CASCADE_SECONDS, partial(cascade.run_once, connect(), hub.changed))
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))

@@ -90,7 +90,11 @@ CODES: Final[dict[str, Code]] = {
         403, "error", "auth", "Forbidden", "The role of this key does not allow this call."
     ),
     "forbidden_operator_action": Code(
-        403, "error", "auth", "Operator action", "This call is for operators, not for agents."
+        403,
+        "error",
+        "auth",
+        "Operator action",
+        "This call is for operators, not for agents: ask one to make it.",
     ),
     "identity_mismatch": Code(
         403,
@@ -126,8 +130,18 @@ CODES: Final[dict[str, Code]] = {
     "workspace_exists": Code(
         409, "error", "workspace", "Workspace exists", "A workspace with this name exists."
     ),
+    "task_not_draft": Code(
+        409, "error", "task", "Not a draft", "Only a draft can be published; this task is none."
+    ),
+    "task_draft": Code(
+        409, "error", "task", "Task is a draft", "The task is a draft; publish it first."
+    ),
     "task_blocked": Code(
-        409, "error", "task", "Task blocked", "The task cannot start while a gate is closed."
+        409,
+        "error",
+        "task",
+        "Task blocked",
+        "A gate of the task is closed; reasons tells which, and what to wait for.",
     ),
     "task_canceled": Code(409, "error", "task", "Task canceled", "The task is canceled for good."),
     "task_already_terminal": Code(
@@ -138,6 +152,13 @@ CODES: Final[dict[str, Code]] = {
     ),
     "attempts_exhausted": Code(
         409, "error", "task", "Attempts exhausted", "The task has no attempt left."
+    ),
+    "approval_not_pending": Code(
+        409,
+        "error",
+        "task",
+        "Approval not pending",
+        "The task waits for no approval; approval_state tells where it stands.",
     ),
     "task_has_children": Code(
         409, "error", "task", "Task has children", "A task with children cannot be deleted."

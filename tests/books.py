@@ -55,10 +55,12 @@ RULES = {
             on r.workspace_id = t.workspace_id and r.run_id = t.newest_run_id
          where t.workspace_id = %(ws)s
            and (t.status, t.current_run_id is not null) is distinct from (
-           case when t.canceled then 'canceled' when r.status in {LEASED} then 'in_progress'
+           case when t.canceled then 'canceled' when t.draft then 'draft'
+                when r.status in {LEASED} then 'in_progress'
                 when r.status = 'needs_attention' then 'blocked'
                 when r.status in ('completed', 'failed') then r.status
-                when t.dependencies_waiting > 0 then 'blocked' else 'ready' end,
+                when t.dependencies_waiting > 0 or t.approval_state in ('pending', 'rejected')
+                then 'blocked' else 'ready' end,
            coalesce(r.status in {LEASED}, false) and not t.canceled)""",
     "ended tasks and runs, and no others, say when": f"""
         select task_id from task where workspace_id = %(ws)s
@@ -80,21 +82,22 @@ RULES = {
         select o.run_id from offer o
           left join run r on r.workspace_id = o.workspace_id and r.run_id = o.run_id
           left join task t on t.workspace_id = o.workspace_id and t.task_id = r.task_id
-         where o.workspace_id = %(ws)s and ((r.status, t.status, t.newest_run_id)
-               = ('queued', 'ready', r.run_id) and (o.lane_id, o.priority, o.available_at)
-               = (r.lane_id, t.priority, r.available_at)
+         where o.workspace_id = %(ws)s and ((r.status, t.status, t.newest_run_id,
+                t.paused_by_task_id is null) = ('queued', 'ready', r.run_id, true)
+               and (o.lane_id, o.priority, o.available_at) = (r.lane_id, t.priority, r.available_at)
                and r.available_at <= lease_now()) is not true""",
     "P7: a queued run of a ready task has an offer, or waits for its time": """
         select r.run_id from run r join task t using (workspace_id, task_id)
           left join offer o on o.workspace_id = r.workspace_id and o.run_id = r.run_id
-         where r.workspace_id = %(ws)s and r.status = 'queued' and t.status = 'ready'
+         where r.workspace_id = %(ws)s and (r.status, t.status) = ('queued', 'ready')
+           and t.paused_by_task_id is null
            and (o.run_id is null) = (r.due_at is null)""",
     "only queued runs of ready tasks wait for their time, others for their gates": """
         select r.run_id from run r join task t using (workspace_id, task_id)
          where r.workspace_id = %(ws)s and (r.status = 'queued' or r.due_at is not null)
            and (r.status, r.due_at) is distinct from ('queued', case
-             when t.status <> 'ready' then 'infinity' when r.due_at is not null then r.available_at
-             end)""",
+             when t.status <> 'ready' or t.paused_by_task_id is not null then 'infinity'
+             when r.due_at is not null then r.available_at end)""",
     "the newest event counts the open tasks": f"""
         select e.open_tasks from event e where e.workspace_id = %(ws)s
            and e.sequence = (select max(sequence) from event where workspace_id = %(ws)s)
@@ -107,7 +110,8 @@ RULES = {
            and r.status in ('queued', 'claimed', 'starting', 'running')""",
     "P7: what is ready is queued where that is asked for": """
         select t.task_id from task t where t.workspace_id = %(ws)s and t.status = 'ready'
-           and t.auto_enqueue_on_ready and t.newest_run_id is null""",
+           and t.auto_enqueue_on_ready and t.newest_run_id is null
+           and t.paused_by_task_id is null""",
     "P8: the log has no gaps": """
         select 'log' from event where workspace_id = %(ws)s
         having count(*) <> coalesce(max(sequence), 0)""",
@@ -121,6 +125,14 @@ RULES = {
             on p.workspace_id = c.workspace_id and p.task_id = c.parent_task_id
          where c.workspace_id = %(ws)s
            and (c.depth, c.root_task_id) <> (p.depth + 1, p.root_task_id)""",
+    "a task is paused by itself, or as its parent is": """
+        select t.task_id from task t left join task p
+            on p.workspace_id = t.workspace_id and p.task_id = t.parent_task_id
+          join task_body b on b.workspace_id = t.workspace_id and b.task_id = t.task_id
+         where t.workspace_id = %(ws)s and ((b.paused_at is not null)
+               <> coalesce(t.paused_by_task_id = t.task_id, false)
+            or t.paused_by_task_id is distinct from
+               case when b.paused_at is null then p.paused_by_task_id else t.task_id end)""",
     "under a canceled task there is nothing open": f"""
         select c.task_id from task c join task p
             on p.workspace_id = c.workspace_id and p.task_id = c.parent_task_id

@@ -114,6 +114,14 @@ def alone(fresh_database: str, tmp_path: Path) -> Iterator[Servers]:
 
 
 @pytest.fixture
+def lonely(alone: Servers) -> Iterator[World]:
+    """A server on a database that nobody else uses."""
+    own = World(alone.start().server)
+    yield own
+    own.close()
+
+
+@pytest.fixture
 def workspace(world: World) -> Iterator[Workspace]:
     """A workspace of this test's own, which must be in order when the test is done."""
     own = world.workspace()

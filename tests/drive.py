@@ -12,7 +12,8 @@ from tests.world import World
 
 NOW = "select extract(epoch from lease_now())::float8"
 TASKS = """
-select task_id, status, canceled, fence, version, attempts_used, dependencies_waiting,
+select task_id, status, canceled, draft, coalesce(approval_state, 'not_required'),
+       paused_by_task_id, fence, version, attempts_used, dependencies_waiting,
        (select r.attempt from run r where r.workspace_id = t.workspace_id
            and r.run_id = t.current_run_id), (select b.checkpoint from task_body b
          where b.workspace_id = t.workspace_id and b.task_id = t.task_id)
@@ -138,7 +139,8 @@ class Drive:
             )) for r in model.runs()
         }  # fmt: skip
         assert set(rows(TASKS, [self.workspace.id])) == {
-            (t.id, t.status, t.canceled, t.fence, t.version, len(t.runs), t.waiting,
+            (t.id, t.status, t.canceled, t.draft, t.approval, t.paused_by, t.fence, t.version,
+             len(t.runs), t.waiting,
              t.newest.attempt if t.newest and t.status == "in_progress" else None, t.checkpoint)
             for t in model.tasks.values()
         }  # fmt: skip

@@ -51,6 +51,7 @@ async def own_db(fresh_database: str) -> AsyncIterator[Database]:
 def parts(db: Database, rate_limit: float = 0) -> Services:
     """What the routes of these tests need of a server."""
     made = SimpleNamespace(
+        secrets=(b"s" * 32,),
         config=Config.from_env({}), db=db, identity=Identity(db, rate_limit), draining=False,
         notify_age_seconds=lambda: None,
     )  # fmt: skip

@@ -22,6 +22,13 @@ class Task:
     retry_seconds: int = 0
     max_lease_expiries: int = 3
     deadline_seconds: int | None = None
+    approval_policy: str = "none"
+    approval_timeout_seconds: int | None = None
+    on_approval_timeout: str = "wait"
+    draft: bool = False
+    approval: str = "not_required"
+    approval_asked_at: float = 0
+    paused: bool = False
     canceled: bool = False
     fence: int = 0
     version: int = 1
@@ -50,17 +57,29 @@ class Task:
         return sum(not self.satisfied_by(other) for other in self.waits_for.values())
 
     @property
+    def gated(self) -> bool:
+        return self.waiting > 0 or self.approval in ("pending", "rejected")
+
+    @property
+    def paused_by(self) -> str | None:
+        if self.paused or self.parent is None:
+            return self.id if self.paused else None
+        return self.parent.paused_by
+
+    @property
     def status(self) -> str:
         run = self.newest
         if self.canceled:
             return "canceled"
+        if self.draft:
+            return "draft"
         if run and run.status in LEASED:
             return "in_progress"
         if run and run.status == "needs_attention":
             return "blocked"
         if run and run.status in ("completed", "failed"):
             return run.status
-        return "blocked" if self.waiting else "ready"
+        return "blocked" if self.gated else "ready"
 
 
 @dataclass(eq=False)

@@ -7,7 +7,8 @@ from tests.world import World
 
 Fields = dict[str, Any]
 TASKS = """
-select task_id, status, canceled, fence, version, attempts_used, dependencies_waiting,
+select task_id, status, canceled, draft, coalesce(approval_state, 'not_required'),
+       paused_by_task_id, fence, version, attempts_used, dependencies_waiting,
        parent_task_id, created_by_kind, created_by_ref, _utc(created_at), _utc(closed_at)
   from task where workspace_id = %s
 """
@@ -21,7 +22,12 @@ select r.run_id, r.task_id, r.attempt, r.status, r.previous_run_id, r.fence, r.c
  where r.workspace_id = %s
 """
 EDGES = "select task_id, depends_on_task_id, satisfied from dependency where workspace_id = %s"
-ENDINGS = {f"task.run_{status}" for status in ENDED}
+GATES: dict[str, Fields] = {
+    "task.published": {"draft": False}, "task.approved": {"approval": "approved"},
+    "task.rejected": {"approval": "rejected"}, "task.paused": {"paused": True},
+    "task.resumed": {"paused": False},
+}  # fmt: skip
+ASKED = {"none": "not_required", "manual": "pending"}
 
 
 class Replay:
@@ -46,6 +52,12 @@ class Replay:
         elif event.event_type in ("task.updated", "task.canceled"):
             self.tasks[task_id] |= payload.get("changes", {"canceled": True})
             self.tasks[task_id]["version"] += 1
+        elif event.event_type in GATES:
+            self.tasks[task_id] |= GATES[event.event_type]
+            self.tasks[task_id]["version"] += 1
+        if "approval_policy" in payload.get("changes", payload):
+            policy = payload.get("changes", payload)["approval_policy"]
+            self.tasks[task_id]["approval"] = ASKED[policy]
         if event.run_id is not None:
             self._run(event.event_type.removeprefix("task."), event)
         if task_id in self.tasks:
@@ -57,7 +69,8 @@ class Replay:
 
     def _create(self, task_id: str, payload: Fields, actor: Any, at: str) -> None:
         self.tasks[task_id] = payload | {
-            "canceled": False, "fence": 0, "version": 1, "attempts": 0, "status": None,
+            "canceled": False, "paused": False, "fence": 0, "version": 1, "attempts": 0,
+            "status": None,
             "by": (actor.kind, actor.ref), "at": at, "closed_at": None,
         }  # fmt: skip
         self.edges |= {(task_id, on): None for on in payload["depends_on"]}
@@ -106,6 +119,12 @@ class Replay:
             told = ("result", "error", "failure_kind", "retryable")
             run |= {name: payload[name] for name in told if name in payload} | {"ended_at": at}
 
+    def paused_by(self, task_id: str | None) -> str | None:
+        """What keeps a task from being claimed: itself, or its nearest paused ancestor."""
+        while task_id is not None and not self.tasks[task_id]["paused"]:
+            task_id = self.tasks[task_id]["parent_task_id"]
+        return task_id
+
     def satisfied(self, task_id: str, on: str) -> bool:
         """Whether an edge holds nothing up any more."""
         good = {"block": {"completed"}, "cancel": {"completed"}, "run": ENDED}
@@ -123,7 +142,8 @@ def replay(world: World, workspace_id: str, events: list[Any]) -> None:
         (*edge, told.satisfied(*edge)) for edge in told.edges
     }
     assert set(world.db.execute(TASKS, [workspace_id])) == {
-        (task_id, t["status"], t["canceled"], t["fence"], t["version"], t["attempts"],
+        (task_id, t["status"], t["canceled"], t["draft"], t["approval"], told.paused_by(task_id),
+         t["fence"], t["version"], t["attempts"],
          sum(not told.satisfied(*edge) for edge in told.edges if edge[0] == task_id),
          t["parent_task_id"], *t["by"], t["at"], t["closed_at"])
         for task_id, t in told.tasks.items()

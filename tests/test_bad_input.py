@@ -1,10 +1,14 @@
 """Bad input: the status and code of the contract, nothing changed, nothing logged as an error."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
+import msgspec
 import pytest
 
+from server.rules.cursors import encode_cursor
 from tests.factories import Held, Workspace, refused
 
 DEEP = b'{"title":"t","payload":' + b"[" * 65 + b"]" * 65 + b"}"
@@ -135,14 +139,33 @@ def test_a_cursor_is_good_for_its_own_list_only(calm: Workspace) -> None:
     assert read("/api/tasks", limit=5, cursor=tasks).tasks
 
 
+UPGRADE = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AA"}
+
+
 def test_a_body_that_an_upgrade_makes_unreadable_is_not_taken_for_an_empty_one(
     calm: Workspace,
 ) -> None:
-    # As clients ask that would rather speak HTTP/2.
-    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AA"}
-    with refused(400, "malformed_json"):
-        calm.operator.send("POST", "/api/tasks", content=b'{"title":"t"}', headers=upgrade)
-    assert calm.operator.send("GET", "/api/tasks", headers=upgrade).tasks
+    """As clients send it that would rather speak HTTP/2."""
+    url = httpx2.URL(calm.world.server.url)
+    headers = calm.operator.sent() | UPGRADE | {"Host": "here", "Content-Length": "13"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with socket.create_connection((url.host, url.port)) as connection:
+        connection.sendall(f'POST /api/tasks HTTP/1.1\r\n{head}\r\n{{"title":"t"}}'.encode())
+        told = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"malformed_json" in told
+
+
+def test_an_upgrade_of_a_request_without_a_body_is_not_minded(calm: Workspace) -> None:
+    assert calm.operator.send("GET", "/api/tasks", headers=UPGRADE).tasks
+
+
+def test_a_cursor_that_the_server_did_not_make_is_refused(calm: Workspace) -> None:
+    task_id = calm.operator.get("/api/tasks").tasks[0].id
+    path = f"/api/tasks/{task_id}/timeline"
+    scope = msgspec.json.encode([path, calm.id, False, {"after_sequence": 0}])
+    with refused(400, "invalid_cursor"):
+        calm.operator.get(path, cursor=encode_cursor(scope, ["no number"]))
 
 
 @pytest.mark.parametrize("task_id", ["a%20b", "%00", "é", "x" * 129, "%ff"])

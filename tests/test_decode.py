@@ -63,7 +63,7 @@ def test_limits_in_bytes_count_bytes_and_limits_in_characters_characters() -> No
 
 @pytest.mark.parametrize(
     ("field", "value", "code"),
-    [("status", "ready", "immutable_field"), ("draft", True, "unknown_field"),
+    [("status", "ready", "immutable_field"), ("approval_state", "pending", "immutable_field"),
      ("zip", 1, "unknown_field")],
 )  # fmt: skip
 def test_a_field_that_may_not_be_set_is_named(field: str, value: object, code: str) -> None:

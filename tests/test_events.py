@@ -14,14 +14,28 @@ EDGE = TASK | {"depends_on_task_id", "kind", "satisfied", "dependencies_waiting"
 BY_HAND = RUN | {
     "manual", "actor_kind", "actor_id", "source_run_id", "new_run_id", "reason", "metadata",
 }  # fmt: skip
+DECIDED = TASK | {"previous_approval_state", "approval_state", "reason", "expired"}
+PAUSED = TASK | {
+    "manual", "actor_kind", "actor_id", "previous_paused", "paused", "reason", "metadata",
+}  # fmt: skip
 # What each payload of the contract has, always, whether it applies or is null.
 PAYLOADS: dict[str, set[str]] = {
     "task.created": TASK | {
         "id", "identifier", "scope", "parent_task_id", "network_channel", "title", "priority",
         "max_attempts", "auto_enqueue_on_ready", "owner", "metadata", "payload_bytes",
         "available_at", "retry", "on_dependency_failure", "max_lease_expiries",
-        "deadline_seconds", "tags", "depends_on",
+        "deadline_seconds", "tags", "depends_on", "draft", "approval_policy",
+        "approval_timeout_seconds", "on_approval_timeout",
     },
+    "task.published": TASK | {"previous_status"},
+    "task.approval_requested": TASK | {
+        "approval_requested_at", "approval_timeout_seconds", "on_approval_timeout",
+    },
+    "task.approval_overdue": TASK | {"approval_requested_at", "approval_timeout_seconds"},
+    "task.approved": DECIDED,
+    "task.rejected": DECIDED,
+    "task.paused": PAUSED,
+    "task.resumed": PAUSED,
     "task.updated": TASK | {"changed_fields", "changes", "version"},
     "task.canceled": TASK | CANCELED | {"canceled_run_ids"},
     "task.deleted": TASK | {"title", "identifier"},
@@ -82,6 +96,18 @@ def _live_through_everything(w: Workspace, agent: Agent) -> None:
     w.cancel(ids["b"])
     w.operator.delete(f"/api/tasks/{ids['b']}")
     w.world.admin.patch(f"/api/workspaces/{w.id}", display_name="Another")
+    _pass_every_gate(w)
+
+
+def _pass_every_gate(w: Workspace) -> None:
+    for how in ("approve", "reject"):
+        task = w.task(draft=True, approval_policy="manual", approval_timeout_seconds=60)
+        for call in ("pause", "resume"):
+            w.operator.post(f"/api/tasks/{task.id}/{call}", reason="r", metadata={"n": 1})
+        w.operator.post(f"/api/tasks/{task.id}/publish", subtree=True)
+        w.world.advance(61)
+        w.world.expire_approvals()
+        w.operator.post(f"/api/tasks/{task.id}/{how}")
 
 
 def _channel(w: Workspace, task_id: str) -> str:

@@ -37,7 +37,7 @@ NOTHING = dict.fromkeys(
     (
         "scope", "status", "priority", "approval_state", "owner_kind", "owner_ref", "tag", "query",
         "network_channel", "identifier", "task_id", "run_id", "event_type", "actor_kind",
-        "actor_ref", "since", "until",
+        "actor_ref", "since", "until", "include_drafts",
     )
 )  # fmt: skip
 

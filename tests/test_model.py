@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests import gates
 from tests.drive import Claimed, Drive
 from tests.model import Run, Task
 from tests.world import World
@@ -31,7 +32,11 @@ FIELDS = st.fixed_dictionaries({
     "retry_seconds": WAITS,
     "max_lease_expiries": st.integers(1, 3),
     "deadline_seconds": st.sampled_from([None, None, 90]),
+    "approval_policy": st.sampled_from(["none", "none", "none", "manual"]),
+    "approval_timeout_seconds": st.sampled_from([None, 60]),
+    "on_approval_timeout": st.sampled_from(["wait", "reject"]),
 })  # fmt: skip
+DRAFT = st.sampled_from([False, False, False, True])
 some_tasks = precondition(lambda self: self.drive.model.tasks)
 some_runs = precondition(lambda self: any(self.drive.model.runs()))
 some_claims = precondition(lambda self: self.drive.claimed)
@@ -68,8 +73,11 @@ class Life(RuleBasedStateMachine):
     def post(self, code: str | None, path: str, **body: Any) -> Any:
         return self.drive.both(code, lambda: self.drive.operator.post(path, **body))
 
-    @rule(fields=FIELDS, picks=st.lists(PICK, max_size=3), parent=st.none() | PICK)
-    def create(self, fields: dict[str, Any], picks: list[int], parent: int | None) -> None:
+    @rule(fields=FIELDS, picks=st.lists(PICK, max_size=3), parent=st.none() | PICK, draft=DRAFT)
+    def create(
+        self, fields: dict[str, Any], picks: list[int], parent: int | None, draft: bool
+    ) -> None:
+        fields = {**fields, "draft": draft}
         known = bool(self.model.tasks)
         above = self.task(parent) if parent is not None and known else None
         task = Task(self.drive.name(), above, **fields)
@@ -138,6 +146,30 @@ class Life(RuleBasedStateMachine):
         code = self.model.start(self.drive.now(), task, gated=how == "start")
         self.post(code, f"/api/tasks/{task.id}/{how}")
 
+    @some_tasks
+    @rule(pick=PICK, subtree=st.booleans())
+    def publish(self, pick: int, subtree: bool) -> None:
+        drafts = [task for task in self.model.tasks.values() if task.status == "draft"]
+        task = drafts[pick % len(drafts)] if drafts else self.task(pick)
+        code = gates.publish(self.model, self.drive.now(), task, subtree)
+        self.post(code, f"/api/tasks/{task.id}/publish", subtree=subtree)
+
+    @some_tasks
+    @rule(pick=PICK, how=st.sampled_from(["approve", "approve", "reject"]))
+    def decide(self, pick: int, how: str) -> None:
+        asked = [task for task in self.model.tasks.values() if task.approval == "pending"]
+        task = asked[pick % len(asked)] if asked else self.task(pick)
+        code = gates.decide(self.model, self.drive.now(), task, how)
+        self.post(code, f"/api/tasks/{task.id}/{how}")
+
+    @some_tasks
+    @rule(pick=PICK, how=st.sampled_from(["pause", "resume", "resume"]))
+    def pause(self, pick: int, how: str) -> None:
+        paused = [task for task in self.model.tasks.values() if task.paused]
+        task = paused[pick % len(paused)] if paused and how == "resume" else self.task(pick)
+        code = gates.pause(self.model, self.drive.now(), task, how)
+        self.post(code, f"/api/tasks/{task.id}/{how}", reason="seen")
+
     @some_runs
     @rule(pick=PICK, fails=st.booleans())
     def force(self, pick: int, fails: bool) -> None:
@@ -202,6 +234,8 @@ class Life(RuleBasedStateMachine):
         if sweep:
             self.model.sweep(self.drive.now())
             self.drive.world.sweep()
+            gates.expire_approvals(self.model, self.drive.now())
+            self.drive.world.expire_approvals()
 
     @invariant()
     def same(self) -> None:

@@ -192,3 +192,26 @@ def test_answers_with_more_fields_than_known_are_read() -> None:
         "lease": {"task_id": "task_1", "run_id": "run_1", "status": "claimed", "fence": 3},
     }
     assert msgspec.convert(claim, Claim).lease.fence == 3
+
+
+class Wordless(BaseException):
+    """An exception whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Wordless(),
+        errors.Retry(after=float("nan")),
+        errors.Retry(after=float("inf")),
+        errors.WaitFor([object()]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_handler_raises_ends_its_run(error: BaseException) -> None:
+    ending = ending_of(error)
+    assert ending.verb == "fail"
+    assert ending.body["error"]

@@ -49,6 +49,25 @@ def test_async_handlers_run_side_by_side(clients: tuple[Client, Client]) -> None
     assert results == {"a", "b"}
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_an_async_handler_that_exits_fails_its_run_and_no_other(
+    clients: tuple[Client, Client], error: BaseException
+) -> None:
+    operator, agent = clients
+
+    async def handle(ctx: AsyncLease) -> Any:
+        if ctx.payload == "exits":
+            raise error
+        return "done"
+
+    with working(agent, handle):
+        ids = operator.submit(
+            [{"title": "a", "payload": "exits", "max_attempts": 1}, {"title": "b"}]
+        )
+        ended = [operator.wait(task_id, timeout=SOON).status for task_id in ids.values()]
+    assert ended == ["failed", "completed"]
+
+
 def test_the_inputs_are_the_whole_results_of_what_was_waited_for(
     clients: tuple[Client, Client],
 ) -> None:

@@ -31,6 +31,7 @@ class Model:
         waiting = [
             run for run in self.runs()
             if run.status == "queued" and run.task.status == "ready" and run.available_at <= now
+            and run.task.paused_by is None
         ]  # fmt: skip
         return sorted(waiting, key=lambda r: (r.available_at - HEAD_START[r.task.priority], r.id))
 
@@ -45,6 +46,7 @@ class Model:
             if task.parent is not None:
                 task.parent.children.append(task)
         for task, _ in made:
+            self._ask(task, now)
             task.told = task.status
             self._shy(task, task.waits_for.values())
         self.settle(now)
@@ -70,8 +72,11 @@ class Model:
 
     def patch(self, now: float, task: Task, **fields: Any) -> None:
         if any(getattr(task, name) != value for name, value in fields.items()):
+            asked = fields["approval_policy"] != task.approval_policy
             for name, value in fields.items():
                 setattr(task, name, value)
+            if asked:
+                self._ask(task, now)
             task.version += 1
             self.settle(now)
 
@@ -101,15 +106,17 @@ class Model:
     # ── runs by hand ──
 
     def start(self, now: float, task: Task, gated: bool) -> str | None:
+        if task.status == "draft":
+            return "task_draft"
         if task.canceled:
             return "task_canceled"
         if task.open:
             return "open_run_exists"
         if len(task.runs) >= task.max_attempts:
             return "attempts_exhausted"
-        if gated and task.waiting:
+        if gated and task.gated:
             return "task_blocked"
-        self._enqueue(task, now)
+        self.enqueue(task, now)
         self.settle(now)
         return None
 
@@ -130,7 +137,7 @@ class Model:
             return "run_already_retried"
         if run.task.newest is not run:
             return "run_superseded"
-        self._enqueue(run.task, now, run)
+        self.enqueue(run.task, now, run)
         self.settle(now)
         return None
 
@@ -139,7 +146,7 @@ class Model:
             return "task_run_not_recoverable"
         run.status, run.failure_kind, run.retryable = "failed", "operator_forced", False
         run.error = reason
-        self._enqueue(run.task, now, run)
+        self.enqueue(run.task, now, run)
         self.settle(now)
         return None
 
@@ -230,8 +237,13 @@ class Model:
                         if task.id in other.waits_for:
                             self._shy(other, [task])
         for task in self.tasks.values():
-            if task.status == "ready" and task.auto_enqueue_on_ready and not task.runs:
-                self._enqueue(task, now)
+            free = task.status == "ready" and task.paused_by is None
+            if free and task.auto_enqueue_on_ready and not task.runs:
+                self.enqueue(task, now)
+
+    def _ask(self, task: Task, now: float) -> None:
+        task.approval = "pending" if task.approval_policy == "manual" else "not_required"
+        task.approval_asked_at = now
 
     def _shy(self, task: Task, dependencies: Iterable[Task]) -> None:
         """Under the policy `cancel` a task ends with what it waits for."""
@@ -249,7 +261,7 @@ class Model:
         for child in task.children:
             self._cancel_tree(child)
 
-    def _enqueue(self, task: Task, at: float, previous: Run | None = None) -> Run:
+    def enqueue(self, task: Task, at: float, previous: Run | None = None) -> Run:
         run = Run(task, len(task.runs) + 1, at, previous, previous.retries if previous else 0)
         task.runs.append(run)
         return run
@@ -276,7 +288,7 @@ class Model:
         run.status, run.error, run.failure_kind, run.retryable = "failed", error, kind, retryable
         lease.ended = how
         if retryable and len(task.runs) < task.max_attempts and not task.canceled:
-            self._enqueue(task, now + task.retry_seconds, run).retries += 1
+            self.enqueue(task, now + task.retry_seconds, run).retries += 1
 
     def _lapse(self, now: float, lease: Lease) -> None:
         run, task = lease.run, lease.run.task

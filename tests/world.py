@@ -11,7 +11,7 @@ import psycopg
 
 from server.db import schema
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import expiry, promotion
+from server.loops import approvals, expiry, promotion
 from tests import books
 from tests.client import Client, connections
 from tests.factories import Workspace
@@ -85,6 +85,11 @@ class World:
         """One pass of the promotion of due runs; how many came into the queue."""
         promoted: int = self.run(lambda _: promotion.run_once(self._loop, PASS_ROWS, self._changed))
         return promoted
+
+    def expire_approvals(self) -> int:
+        """One pass over late approvals; how many it dealt with."""
+        done: int = self.run(lambda _: approvals.run_once(self._loop, PASS_ROWS, self._changed))
+        return done
 
     def run(self, service: Callable[[Database], Any]) -> Any:
         """What a service of the server does on this database."""

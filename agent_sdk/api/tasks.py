@@ -7,8 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from agent_sdk import sse
+from agent_sdk.api.gates import Gates
 from agent_sdk.fields import ChildFields, TaskChanges, TaskFields, TaskFilter
-from agent_sdk.transport import Transport, new_key, segment
+from agent_sdk.transport import new_key, segment
 from agent_sdk.types import Dependency, Run, RunPage, Task, TaskDetail, TaskSummary, TimelineItem
 
 
@@ -87,16 +88,8 @@ class _Run(Struct, frozen=True):
     run: Run
 
 
-class _TaskRun(Struct, frozen=True):
-    task: Task
-    run: Run | None
-
-
-class Tasks:
+class Tasks(Gates):
     """`client.tasks`."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
 
     def list(
         self, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[TaskFilter]
@@ -161,9 +154,7 @@ class Tasks:
 
     def cancel(self, task_id: str, *, reason: str | None = None, metadata: Any = None) -> Task:
         """Cancel a task and everything below it."""
-        path = f"/api/tasks/{segment(task_id)}/cancel"
-        body = {"reason": reason, "metadata": metadata}
-        return self._transport.call(_Task, "POST", path, body=body).task
+        return self._act(task_id, "cancel", {"reason": reason, "metadata": metadata})
 
     def start(
         self,
@@ -174,9 +165,8 @@ class Tasks:
         key: str | None = None,
     ) -> Run | None:
         """Queue a run of a task that is not blocked."""
-        path = f"/api/tasks/{segment(task_id)}/start"
-        body = {"network_channel": network_channel, "metadata": metadata}
-        return self._transport.call(_TaskRun, "POST", path, body=body, key=key or new_key()).run
+        more = {"network_channel": network_channel, "metadata": metadata}
+        return self._run_of(task_id, "start", more, key)
 
     def enqueue_run(
         self,

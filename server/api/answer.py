@@ -96,8 +96,8 @@ async def send_problem(problem: Problem, send: Send, request_id: str, public_url
         headers.append((b"www-authenticate", b"Bearer"))
     if problem.code == "method_not_allowed":
         headers.append((b"allow", ", ".join(problem.evidence["allowed"]).encode()))
-    if problem.code == "body_too_large":
-        # What the client still sends is not read.
+    if problem.code in ("body_too_large", "malformed_json"):
+        # What the client still sends, or what of it lies behind an Upgrade, is not read.
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -143,7 +143,9 @@ class Context:
         filters = msgspec.to_builtins(query)
         del filters["limit"], filters["cursor"]
         every = self.caller.every_workspace
-        return msgspec.json.encode([self.scope["path"], self.workspace_id, every, filters])
+        scope = msgspec.json.encode([self.scope["path"], self.workspace_id, every, filters])
+        # With the secret nobody but a server can make one that would not fit its statement.
+        return self.services.secrets[0] + scope
 
     async def disconnected(self) -> None:
         """Returns when the client has gone, or when its answer is complete."""

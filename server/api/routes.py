@@ -4,13 +4,16 @@ from typing import Final
 
 from server import limits
 from server.api import (
+    approvals,
     bulk,
     dependencies,
+    drafts,
     events,
     graphs,
     keys,
     leases,
     operations,
+    pauses,
     profiles,
     runs,
     tasks,
@@ -89,15 +92,40 @@ TASKS: Final = (
         (201,), keyed=True, guarded=True, errors=CREATE_ERRORS,
     ),
     Route(
+        "POST", "/api/tasks/{id}/publish", drafts.publish_task, "tasks.publish", "AOM",
+        keyed=True, errors=(
+            "task_not_found", "task_not_draft", "task_canceled", "task_blocked", "lane_limit",
+        ),
+    ),
+    Route(
         "POST", "/api/tasks/{id}/start", tasks.start_task, "tasks.start", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_canceled", "open_run_exists", "attempts_exhausted",
-            "task_blocked", "lane_limit",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "attempts_exhausted", "task_blocked", "lane_limit",
         ),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/approve", approvals.approve_task, "tasks.approve", "OM", (201,),
+        keyed=True, operator=True, errors=(
+            "task_not_found", "approval_not_pending", "task_canceled", "lane_limit",
+        ),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/reject", approvals.reject_task, "tasks.reject", "OM",
+        operator=True, errors=("task_not_found", "approval_not_pending", "task_canceled"),
     ),
     Route(
         "POST", "/api/tasks/{id}/cancel", tasks.cancel_task, "tasks.cancel", "AOM",
         errors=("task_not_found", "task_already_terminal"),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/pause", pauses.pause_task, "tasks.pause_task", "OM",
+        operator=True,
+        errors=("task_not_found", "task_already_terminal", "force_op_requires_reason"),
+    ),
+    Route(
+        "POST", "/api/tasks/{id}/resume", pauses.resume_task, "tasks.resume_task", "OM",
+        operator=True, errors=("task_not_found",),
     ),
     Route(
         "GET", "/api/tasks/{id}/dependencies", dependencies.list_dependencies,
@@ -135,8 +163,8 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/runs", tasks.enqueue_run, "tasks.enqueue_run", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_canceled", "open_run_exists", "attempts_exhausted",
-            "lane_limit",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "attempts_exhausted", "lane_limit",
         ),
     ),
     Route(

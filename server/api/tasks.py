@@ -26,6 +26,7 @@ from server.contract.tasks import (
 from server.errors import Problem
 from server.rules.ids import new_id
 from server.store import tasks
+from server.store.base import Started
 
 LISTED: Final = {
     "activity": tasks.list_tasks_by_activity,
@@ -37,8 +38,7 @@ async def list_tasks(ctx: Context, query: TaskListQuery) -> Encoded[TaskListResp
     """Lists tasks, the most recently active first."""
     after_at, after_id = ctx.after(query) or ("infinity", "")
     filters = msgspec.structs.asdict(query)
-    for name in ("cursor", "include_drafts"):
-        del filters[name]
+    del filters["cursor"]
     filters["roots"] = query.parent_task_id == "none"
     if query.priority is not None:
         filters["priority"] = [WEIGHTS[name] for name in query.priority]
@@ -157,9 +157,7 @@ async def cancel_task(ctx: Context, task_id: TaskId, body: CancelRequest) -> Enc
 
 async def start_task(ctx: Context, task_id: TaskId, body: StartRequest) -> Encoded[TaskRunResponse]:
     """Queues a run of a task that waits for nothing."""
-    made = await _start(ctx, task_id, body, "start")
-    told = f'{{"task":{made.task},"run":{made.run}}}'
-    return Encoded(told.encode(), version=made.version, replayed=made.replayed)
+    return task_and_run(await _start(ctx, task_id, body, "start"))
 
 
 async def enqueue_run(ctx: Context, task_id: TaskId, body: StartRequest) -> Encoded[RunResponse]:
@@ -168,7 +166,13 @@ async def enqueue_run(ctx: Context, task_id: TaskId, body: StartRequest) -> Enco
     return Encoded(f'{{"run":{made.run}}}'.encode(), replayed=made.replayed)
 
 
-async def _start(ctx: Context, task_id: str, body: StartRequest, reason: str) -> tasks.Started:
+def task_and_run(made: Started) -> Encoded[TaskRunResponse]:
+    """The answer of what may have queued a run."""
+    told = f'{{"task":{made.task},"run":{made.run or "null"}}}'
+    return Encoded(told.encode(), version=made.version, replayed=made.replayed)
+
+
+async def _start(ctx: Context, task_id: str, body: StartRequest, reason: str) -> Started:
     made = await tasks.start_task(
         ctx.services.db,
         workspace_id=ctx.workspace_id,

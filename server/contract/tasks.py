@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from server import limits
+from server.contract.approvals import Approval, ApprovalFields, ApprovalPatch, ApprovalState
 from server.contract.base import (
     BYTES,
     Actor,
@@ -18,7 +19,6 @@ from server.contract.base import (
     Metadata,
     Origin,
     PageQuery,
-    Patch,
     Priority,
     Progress,
     Request,
@@ -43,7 +43,6 @@ from server.contract.references import (
 )
 from server.contract.runs import Run
 
-ApprovalState = Literal["not_required", "pending", "approved", "rejected"]
 OnDependencyFailure = Literal["block", "cancel", "run"]
 RetryStrategy = Literal["exponential_jitter", "linear", "fixed", "none"]
 Title = Annotated[str, Meta(min_length=1, max_length=limits.TITLE_LIMIT_CHARACTERS)]
@@ -67,7 +66,7 @@ class Retry(Answer):
     max_seconds: int
 
 
-class TaskCommon(Answer):
+class TaskCommon(Approval):
     """What both the whole task and its summary say."""
 
     id: str
@@ -81,15 +80,6 @@ class TaskCommon(Answer):
     max_attempts: int
     auto_enqueue_on_ready: bool
     status: TaskStatus
-    approval_policy: Literal["none", "manual"]
-    approval_state: ApprovalState
-    approval_timeout_seconds: int | None
-    on_approval_timeout: Literal["wait", "reject"]
-    approval_requested_at: Time | None
-    approval_decided_at: Time | None
-    approval_decided_by: Actor | None
-    approval_reason: str | None
-    approval_expired: bool
     draft: bool
     owner: Owner | None
     current_run_id: str | None
@@ -219,11 +209,11 @@ class RetryInput(Request):
 
 
 # What no route of this server takes yet is unknown; the other fields are known, if not settable.
-NOT_TAKEN = ("draft", "approval_", "on_approval_", "review_", "budget", "concurrency_")
+NOT_TAKEN = ("review_", "budget", "concurrency_")
 TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
 
 
-class TaskFields(Request):
+class TaskFields(ApprovalFields):
     """What every way to create a task takes; an absent field has its default."""
 
     immutable: ClassVar[frozenset[str]] = TASK_FIELDS
@@ -245,6 +235,7 @@ class TaskFields(Request):
     max_lease_expiries: Expiries | UnsetType = UNSET
     deadline_seconds: Deadline | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
+    draft: bool | UnsetType = UNSET
     depends_on: list[Identifier] | UnsetType = UNSET
     execution_profile: ExecutionProfileInput | UnsetType = UNSET
 
@@ -267,7 +258,7 @@ class TaskCreateRequest(ChildCreateRequest):
     parent_task_id: Identifier | UnsetType = UNSET
 
 
-class TaskPatchRequest(Patch):
+class TaskPatchRequest(ApprovalPatch):
     """What is to change in a task."""
 
     immutable: ClassVar[frozenset[str]] = TASK_FIELDS

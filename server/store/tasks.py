@@ -1,26 +1,9 @@
 """Tasks."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from server.db.pool import Database
-
-
-class Changed(NamedTuple):
-    """What a transition of a task answers; offers: how many runs it put into the queue."""
-
-    body: str
-    version: int
-    offers: int
-
-
-class Created(NamedTuple):
-    """What a creation answers; the version is that of a single task."""
-
-    body: str
-    version: int | None
-    replayed: bool
-    offers: int
-
+from server.store.base import Changed, Created, Started
 
 CREATE_TASKS = """
 select body, version, replayed, offers from create_tasks(
@@ -70,7 +53,7 @@ select w.body::text, p.at, p.task_id
            and (not %(roots)s or (t.task).parent_task_id is null)
            and _task_fits(t.task, %(scope)s, %(status)s, %(priority)s::smallint[],
                  %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
-                 %(identifier)s, %(query)s)
+                 %(identifier)s, %(query)s, %(include_drafts)s)
          order by a.at desc, a.task_id desc limit %(limit)s) p
   cross join lateral (select w.body from task_summary_wire w
     where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
@@ -92,7 +75,7 @@ select w.body::text, p.at, p.task_id
            and (not %(roots)s or t.parent_task_id is null)
            and _task_fits(t, %(scope)s, %(status)s, %(priority)s::smallint[],
                  %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
-                 %(identifier)s, %(query)s)
+                 %(identifier)s, %(query)s, %(include_drafts)s)
          order by t.created_at desc, t.task_id desc limit %(limit)s) p
   cross join lateral (select w.body from task_summary_wire w
     where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
@@ -116,7 +99,7 @@ select w.body::text, p.at, p.task_id
            and (o.at, t.task_id) < (%(after_at)s::timestamptz, %(after_id)s::text)
            and _task_fits(t, %(scope)s, %(status)s, %(priority)s::smallint[],
                  %(approval_state)s, %(owner_kind)s, %(owner_ref)s, %(network_channel)s, %(tag)s,
-                 %(identifier)s, %(query)s)
+                 %(identifier)s, %(query)s, %(include_drafts)s)
          order by o.at desc, t.task_id desc limit %(limit)s) p
   cross join lateral (select w.body from task_summary_wire w
     where w.workspace_id = %(workspace_id)s and w.task_id = p.task_id offset 0) w
@@ -161,16 +144,6 @@ async def cancel_task(db: Database, **call: Any) -> Changed:
     """Cancels a task and its subtree."""
     [row] = await db.many(CANCEL_TASK, **call)
     return Changed(*row)
-
-
-class Started(NamedTuple):
-    """What queueing a run by hand answers."""
-
-    task: str
-    run: str
-    version: int
-    replayed: bool
-    offers: int
 
 
 START_TASK = """

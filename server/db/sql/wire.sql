@@ -4,12 +4,13 @@
 -- What lists filter by; null asks for nothing. Written once, put by the planner where it is called.
 create function _task_fits(
   p_task task, p_scope text, p_status text[], p_priority smallint[], p_approval_state text, p_owner_kind text,
-  p_owner_ref text, p_network_channel text, p_tag text[], p_identifier text, p_query text) returns boolean
-language sql stable as $$
-  select (p_scope is null or p_task.scope = p_scope)
+  p_owner_ref text, p_network_channel text, p_tag text[], p_identifier text, p_query text, p_include_drafts boolean)
+returns boolean language sql stable as $$
+  select (p_task.status <> 'draft' or p_include_drafts or 'draft' = any (p_status))
+     and (p_scope is null or p_task.scope = p_scope)
      and (p_status is null or p_task.status = any (p_status))
      and (p_priority is null or p_task.priority = any (p_priority))
-     and (p_approval_state is null or p_approval_state = 'not_required')
+     and (p_approval_state is null or coalesce(p_task.approval_state, 'not_required') = p_approval_state)
      and (p_owner_kind is null or p_task.owner_kind = p_owner_kind)
      and (p_owner_ref is null or p_task.owner_ref = p_owner_ref)
      and (p_network_channel is null or p_task.network_channel = p_network_channel)
@@ -63,8 +64,9 @@ create function _task_reference_json(p_task task, p_sequence bigint) returns jso
     'id', p_task.task_id, 'identifier', p_task.identifier, 'title', p_task.title, 'status', p_task.status,
     'priority', _priority_name(p_task.priority), 'owner', _actor(p_task.owner_kind, p_task.owner_ref),
     'scope', p_task.scope, 'workspace_id', case when p_task.scope = 'workspace' then p_task.workspace_id end,
-    'latest_event_seq', coalesce(p_sequence, 0), 'paused', false, 'effective_paused', false,
-    'paused_by_task_id', null)
+    'latest_event_seq', coalesce(p_sequence, 0),
+    'paused', coalesce(p_task.paused_by_task_id = p_task.task_id, false),
+    'effective_paused', p_task.paused_by_task_id is not null, 'paused_by_task_id', p_task.paused_by_task_id)
 $$;
 
 create view task_reference_wire as
@@ -150,7 +152,7 @@ create view run_wire as
 select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queued_at, r.fence, l.token_hash,
        l.claimed_at, case when _is_live(l::lease) then _utc(l.lease_until) end as lease_until,
        _lease_json(r, l::lease, c.body) as lease, c.body as coordination_channel, u.body as usage,
-       _task_reference_json(t::task, a.sequence) as task,
+       _task_reference_json(t::task, a.sequence) as task, t.paused_by_task_id is not null as paused,
        _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body) as body
   from run r
   -- Each looked up by its key (offset 0), whatever the statistics say.
@@ -195,12 +197,16 @@ select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wi
          t.task_id as id, t.identifier, t.scope,
          case when t.scope = 'workspace' then t.workspace_id end as workspace_id, t.parent_task_id,
          t.network_channel, t.title, _priority_name(t.priority) as priority, t.max_attempts,
-         t.auto_enqueue_on_ready, t.status, 'none' as approval_policy, 'not_required' as approval_state,
-         null as approval_timeout_seconds, 'wait' as on_approval_timeout, null as approval_requested_at,
-         null as approval_decided_at, null as approval_decided_by, null as approval_reason,
-         false as approval_expired, false as draft, _actor(t.owner_kind, t.owner_ref) as owner,
-         t.current_run_id, coalesce(a.sequence, 0) as latest_event_seq, false as paused, null as paused_by,
-         null as paused_at, null as paused_reason, false as effective_paused, null as paused_by_task_id,
+         t.auto_enqueue_on_ready, t.status,
+         case when t.approval_state is null then 'none' else 'manual' end as approval_policy,
+         coalesce(t.approval_state, 'not_required') as approval_state, b.approval_timeout_seconds,
+         b.on_approval_timeout, _utc(b.approval_requested_at) as approval_requested_at,
+         _utc(b.approval_decided_at) as approval_decided_at,
+         _actor(b.approval_decided_by_kind, b.approval_decided_by_ref) as approval_decided_by,
+         b.approval_reason, b.approval_expired, t.status = 'draft' as draft, _actor(t.owner_kind, t.owner_ref) as owner,
+         t.current_run_id, coalesce(a.sequence, 0) as latest_event_seq,
+         coalesce(t.paused_by_task_id = t.task_id, false) as paused, b.paused_by, _utc(b.paused_at) as paused_at,
+         b.paused_reason, t.paused_by_task_id is not null as effective_paused, t.paused_by_task_id,
          _actor(t.created_by_kind, t.created_by_ref) as created_by, _actor(t.origin_kind, t.origin_ref) as origin,
          t.created_by_agent, t.created_by_run_id, _utc(t.created_at) as created_at,
          _utc(t.updated_at) as updated_at, _utc(t.closed_at) as closed_at,
@@ -335,6 +341,6 @@ select p.workspace_id, p.task_id, _merge(_merge(json_build_object('task_id', p.t
 create view heartbeat_wire as
 select w.workspace_id, w.run_id, json_build_object(
          'lease', w.lease, 'lease_until', w.lease_until, 'cancel_requested', false,
-         'stop_reason', null, 'paused', false,
+         'stop_reason', null, 'paused', w.paused,
          'budget_remaining', json_build_object('total_tokens', null, 'cost', null)) as body
   from run_wire w;
