@@ -19,9 +19,16 @@ PACKAGE = Path(__file__).parents[1]
 MIGRATIONS = Path(__file__).with_name("migrations")
 # What schema.sql is followed by, in this order.
 PARTS = (
-    "wire.sql", "runs.sql", "drafts.sql", "approvals.sql", "pauses.sql", "profiles.sql",
-    "force.sql", "manual.sql", "planner.sql",
-)  # fmt: skip
+    "wire.sql",
+    "runs.sql",
+    "drafts.sql",
+    "approvals.sql",
+    "pauses.sql",
+    "profiles.sql",
+    "force.sql",
+    "manual.sql",
+    "planner.sql",
+)
 
 TAKE_LOCK = "select pg_advisory_xact_lock(%(lock)s)"
 KNOWN = "select to_regclass('schema_version') is not null"
