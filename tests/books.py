@@ -9,7 +9,7 @@ Connection = psycopg.Connection[Any]
 TABLES = (
     "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
     "lease", "lane", "offer", "event", "task_activity", "idempotency_key", "agent_session",
-    "cascade_task",
+    "cascade_task", "bridge", "subscription", "delivery_cursor", "delivery",
 )  # fmt: skip
 # The last-seen time of a known session may move with any call.
 ROWS = """
@@ -114,7 +114,7 @@ RULES = {
            and t.paused_by_task_id is null""",
     "P8: the log has no gaps": """
         select 'log' from event where workspace_id = %(ws)s
-        having count(*) <> coalesce(max(sequence), 0)""",
+        having count(*) <> coalesce(max(sequence) - min(sequence) + 1, 0)""",
     "the newest event of each task is known": """
         select e.task_id from event e join task t using (workspace_id, task_id)
           left join task_activity a using (workspace_id, task_id)

@@ -78,3 +78,20 @@ def test_pauses_and_resumes_of_one_tree_at_once_agree(
             dice.shuffle(calls)
             assert max(reply.status for reply in callers.at_once(calls)) < 500
             assert workspace.faults() == {}
+
+
+def test_a_child_resumed_while_its_parent_is_paused_is_paused_by_that(workspace: Workspace) -> None:
+    """P6: the resume waits until it is known what pauses the parent."""
+    root = workspace.task().id
+    child = workspace.task(parent_task_id=root).id
+    post = workspace.operator.post
+    post(f"/api/tasks/{child}/pause", reason="x")
+    with ThreadPoolExecutor(2) as pool:
+        with workspace.locked("log"):
+            pause = pool.submit(post, f"/api/tasks/{root}/pause", reason="x")
+            workspace.world.until_blocked(1)
+            resume = pool.submit(post, f"/api/tasks/{child}/resume")
+            workspace.world.until_blocked(2)
+        pause.result()
+    assert resume.result().task.paused_by_task_id == root
+    assert workspace.agent().claims() == []

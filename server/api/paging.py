@@ -1,12 +1,9 @@
 """Answers made of JSON that the database has rendered."""
 
-from typing import Any, Final
+from typing import Any
 
 from server.api.context import Context
 from server.contract.base import Encoded, PageQuery
-
-# Sorts behind every id: where a list from the highest id down begins.
-AFTER_ALL_IDS: Final = "~"
 
 
 def page(

@@ -7,18 +7,25 @@ from server.api import (
     approvals,
     bulk,
     dependencies,
+    docs,
     drafts,
     events,
     graphs,
+    inspect,
     keys,
     leases,
+    observe,
     operations,
     pauses,
     profiles,
     runs,
+    sessions,
+    streams,
     tasks,
+    tickets,
     workspaces,
 )
+from server.api.bridge_routes import BRIDGES
 from server.api.route import Route
 from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
@@ -54,6 +61,10 @@ HOT: Final = (
         errors=("bulk_too_large", "duplicate_item"),
     ),
     Route("GET", "/api/agent/leases", leases.list_leases, "agent.leases", "AOM"),
+    Route(
+        "GET", "/api/agent/stream", streams.stream_session, "agent.stream", "AOM",
+        media_type="text/event-stream",
+    ),
     Route(
         "POST", "/api/leases/verify", leases.verify, "leases.verify", errors=("run_not_found",)
     ),
@@ -172,12 +183,40 @@ TASKS: Final = (
         errors=("task_not_found",),
     ),
     Route(
-        "GET", "/api/tasks/{id}/stream", events.stream_task, "tasks.stream",
+        "GET", "/api/tasks/{id}/stream", streams.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
     ),
     Route(
-        "GET", "/tasks/{id}/stream", events.stream_task, "tasks.stream",
+        "GET", "/api/tasks/{id}/tree", observe.get_tree, "tasks.tree", errors=("task_not_found",)
+    ),
+    Route(
+        "GET", "/api/tasks/{id}/graph", observe.get_graph, "tasks.graph",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "GET", "/api/tasks/{id}/explain", observe.explain_task, "tasks.explain",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "GET", "/api/tasks/{id}/inspect", inspect.inspect_task, "tasks.inspect",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "GET", "/tasks/{id}/stream", streams.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
+    ),
+)  # fmt: skip
+
+OBSERVE: Final = (
+    Route("GET", "/api/task-runs", runs.search_runs, "runs.list"),
+    Route(
+        "GET", "/api/runs/{id}/inspect", inspect.inspect_run, "tasks.inspect",
+        errors=("run_not_found",),
+    ),
+    Route("GET", "/api/sessions", sessions.list_sessions, "sessions.list"),
+    Route(
+        "GET", "/api/observe/stream", streams.stream_workspace, "observe.stream",
+        media_type="text/event-stream",
     ),
 )  # fmt: skip
 
@@ -215,6 +254,7 @@ WORKSPACES: Final = (
 OPERATIONS: Final = (
     Route("GET", "/api/events", events.list_events, "events.list"),
     Route("GET", "/api/whoami", operations.whoami, "whoami"),
+    Route("POST", "/api/auth/stream-ticket", tickets.make_ticket, "auth.stream_ticket"),
     Route("GET", "/healthz", operations.healthz, "healthz", roles=""),
     Route("GET", "/readyz", operations.readyz, "readyz", roles="", ok=(200, 503)),
     Route("GET", "/version", operations.version, "version", roles=""),
@@ -223,6 +263,9 @@ OPERATIONS: Final = (
         errors=("authentication_required", "invalid_credentials"),
     ),
     Route("GET", "/openapi.json", operations.openapi, "openapi", roles=""),
+    Route("GET", "/docs/errors", docs.errors, "docs.errors", roles="", media_type="text/html"),
 )  # fmt: skip
 
-ROUTES: Final = (*HOT, *TASKS, *RUNS, *MANUAL, *FORCE, *KEYS, *WORKSPACES, *OPERATIONS)
+ROUTES: Final = (
+    *HOT, *TASKS, *OBSERVE, *RUNS, *MANUAL, *FORCE, *BRIDGES, *KEYS, *WORKSPACES, *OPERATIONS,
+)  # fmt: skip

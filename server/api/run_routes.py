@@ -2,12 +2,10 @@
 
 from typing import Final
 
-from server.api import force, force_bulk, manual, runs, sessions
+from server.api import force, force_bulk, manual, runs
 from server.api.route import Route
 
 RUNS: Final = (
-    Route("GET", "/api/task-runs", runs.list_workspace_runs, "runs.list"),
-    Route("GET", "/api/sessions", sessions.list_sessions, "sessions.list"),
     Route(
         "GET", "/api/task-runs/{id}", runs.get_run, "tasks.get_run", errors=("run_not_found",)
     ),

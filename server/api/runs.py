@@ -1,9 +1,11 @@
 """Runs: the attempts at a task."""
 
+from typing import Final
+
 import msgspec
 
 from server.api.context import Context, RunId, TaskId
-from server.api.paging import AFTER_ALL_IDS, pages
+from server.api.paging import pages
 from server.contract.base import Encoded
 from server.contract.runs import (
     CancelRequest,
@@ -11,11 +13,15 @@ from server.contract.runs import (
     RunListQuery,
     RunListResponse,
     RunResponse,
-    WorkspaceRunListQuery,
+    RunSearchQuery,
 )
 from server.errors import Problem
 from server.store import runs, tasks
 from server.telemetry import RunEnded, occur
+
+LEASED: Final = frozenset(("claimed", "starting", "running"))
+# Greater than every id.
+BEHIND_ALL: Final = "~"
 
 
 async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encoded[RunListResponse]:
@@ -36,18 +42,14 @@ async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encod
     return pages(ctx, query, "runs", rows)
 
 
-async def list_workspace_runs(
-    ctx: Context, query: WorkspaceRunListQuery
-) -> Encoded[RunListResponse]:
-    """Lists the runs of the workspace, the newest first."""
-    listed = runs.list_held_runs if query.stuck else runs.list_workspace_runs
-    if query.task_id is not None:
-        listed = runs.list_task_runs
+async def search_runs(ctx: Context, query: RunSearchQuery) -> Encoded[RunListResponse]:
+    """Lists the runs of the workspace, the last made first."""
+    [after] = ctx.after(query) or [BEHIND_ALL]
     filters = msgspec.structs.asdict(query)
     del filters["cursor"]
-    [after_id] = ctx.after(query) or [AFTER_ALL_IDS]
-    rows = await listed(
-        ctx.services.db, workspace_id=ctx.workspace_id, after_id=after_id, **filters
+    held = query.stuck is True or LEASED.issuperset(query.status or ("queued",))
+    rows = await runs.search_runs(
+        ctx.services.db, held, workspace_id=ctx.workspace_id, after=after, **filters
     )
     return pages(ctx, query, "runs", rows)
 

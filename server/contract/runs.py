@@ -128,12 +128,10 @@ class RunListQuery(PageQuery):
     session_id: str | None = None
 
 
-class WorkspaceRunListQuery(PageQuery):
+class RunSearchQuery(RunListQuery):
     """Which runs of the workspace to list."""
 
-    status: list[RunStatus] | None = None
     agent_name: str | None = None
-    session_id: str | None = None
     task_id: str | None = None
     stuck: bool | None = None
 

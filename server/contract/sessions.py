@@ -20,8 +20,8 @@ class SessionInfo(Answer):
     updated_at: Time
 
 
-class SessionListItem(SessionInfo):
-    """A session, what it can do, and how many live leases it holds."""
+class SessionEntry(SessionInfo):
+    """A session in a list, with what it asked for last and how many leases it holds."""
 
     capabilities: list[str]
     lease_count: int
@@ -30,7 +30,7 @@ class SessionListItem(SessionInfo):
 class SessionListResponse(Answer):
     """A page of sessions."""
 
-    sessions: list[SessionListItem]
+    sessions: list[SessionEntry]
     next_cursor: str | None
 
 

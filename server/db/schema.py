@@ -20,13 +20,17 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 # What schema.sql is followed by, in this order.
 PARTS = (
     "wire.sql",
-    "runs.sql",
     "drafts.sql",
     "approvals.sql",
     "pauses.sql",
     "profiles.sql",
     "force.sql",
     "manual.sql",
+    "streams.sql",
+    "observe.sql",
+    "inspect.sql",
+    "bridges.sql",
+    "retention.sql",
     "planner.sql",
 )
 

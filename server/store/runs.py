@@ -27,75 +27,52 @@ async def list_runs(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
     return await db.many(LIST_RUNS, **filters)
 
 
-# In all three the runs are found along an index, each with its lease by key.
-LIST_WORKSPACE_RUNS = """
+# Along the key, or along the runs of one task: the other branch is not run.
+SEARCH_RUNS = """
 select _cut_result(w.body)::text, p.run_id
-  from (select r.run_id
-          from run r
-          cross join (select lease_now() as at) now
-          left join lateral (select k.* from lease k
-            where k.workspace_id = %(workspace_id)s and k.run_id = r.run_id
-              and k.fence = r.fence offset 0) l on true
-         where r.workspace_id = %(workspace_id)s and r.run_id < %(after_id)s
-           and _run_fits(r, l::lease, now.at, %(status)s, %(agent_name)s, %(session_id)s,
-                         %(stuck)s)
-         order by r.run_id desc limit %(limit)s) p
+  from (select f.run_id from (
+         (select r.run_id from run r
+           left join lateral (select k as lease from lease k where k.workspace_id = r.workspace_id
+             and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
+           where %(task_id)s::text is null and r.workspace_id = %(workspace_id)s
+             and r.run_id < %(after)s
+             and _run_fits(r, l.lease, %(status)s, %(agent_name)s, %(session_id)s, %(stuck)s,
+                           (select lease_now()))
+           order by r.run_id desc limit %(limit)s)
+         union all
+         (select r.run_id from run r
+           left join lateral (select k as lease from lease k where k.workspace_id = r.workspace_id
+             and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
+           where %(task_id)s::text is not null and r.workspace_id = %(workspace_id)s
+             and r.task_id = %(task_id)s and r.run_id < %(after)s
+             and _run_fits(r, l.lease, %(status)s, %(agent_name)s, %(session_id)s, %(stuck)s,
+                           (select lease_now()))
+           order by r.run_id desc limit %(limit)s)) f) p
   cross join lateral (select w.body from run_wire w
     where w.workspace_id = %(workspace_id)s and w.run_id = p.run_id offset 0) w
  order by p.run_id desc
 """
 
-
-async def list_workspace_runs(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
-    """Runs of a workspace, the newest first, each with its id."""
-    return await db.many(LIST_WORKSPACE_RUNS, **filters)
-
-
-LIST_TASK_RUNS = """
+# Of runs that are held: there are never more than agents hold at once.
+SEARCH_HELD_RUNS = """
 select _cut_result(w.body)::text, p.run_id
-  from (select (r.run).run_id
-          from (select k as run from run k
-                 where k.workspace_id = %(workspace_id)s and k.task_id = %(task_id)s offset 0) r
-          cross join (select lease_now() as at) now
-          left join lateral (select k.* from lease k
-            where k.workspace_id = %(workspace_id)s and k.run_id = (r.run).run_id
-              and k.fence = (r.run).fence offset 0) l on true
-         where (r.run).run_id < %(after_id)s
-           and _run_fits(r.run, l::lease, now.at, %(status)s, %(agent_name)s, %(session_id)s,
-                         %(stuck)s)
-         order by (r.run).run_id desc limit %(limit)s) p
-  cross join lateral (select w.body from run_wire w
-    where w.workspace_id = %(workspace_id)s and w.run_id = p.run_id offset 0) w
- order by p.run_id desc
-"""
-
-
-async def list_task_runs(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
-    """Runs of one task, the newest first, each with its id."""
-    return await db.many(LIST_TASK_RUNS, **filters)
-
-
-LIST_HELD_RUNS = """
-select _cut_result(w.body)::text, p.run_id
-  from (select (r.run).run_id
-          from (select k as lease from lease k
-                 where k.ended_at is null and k.workspace_id = %(workspace_id)s offset 0) l
-          cross join (select lease_now() as at) now
+  from (select l.run_id from lease l
           cross join lateral (select k as run from run k
-            where k.workspace_id = %(workspace_id)s and k.run_id = (l.lease).run_id offset 0) r
-         where (r.run).run_id < %(after_id)s
-           and _run_fits(r.run, l.lease, now.at, %(status)s, %(agent_name)s, %(session_id)s,
-                         %(stuck)s)
-         order by (r.run).run_id desc limit %(limit)s) p
+            where k.workspace_id = l.workspace_id and k.run_id = l.run_id offset 0) r
+         where l.workspace_id = %(workspace_id)s and l.ended_at is null and l.run_id < %(after)s
+           and (%(task_id)s::text is null or l.task_id = %(task_id)s)
+           and _run_fits(r.run, l, %(status)s, %(agent_name)s, %(session_id)s, %(stuck)s,
+                         (select lease_now()))
+         order by l.run_id desc limit %(limit)s) p
   cross join lateral (select w.body from run_wire w
     where w.workspace_id = %(workspace_id)s and w.run_id = p.run_id offset 0) w
  order by p.run_id desc
 """
 
 
-async def list_held_runs(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
-    """Runs under a lease, the newest first, each with its id."""
-    return await db.many(LIST_HELD_RUNS, **filters)
+async def search_runs(db: Database, held: bool, **filters: Any) -> list[tuple[Any, ...]]:
+    """Runs of the workspace by id, the last first, each with its id; held: all have a lease."""
+    return await db.many(SEARCH_HELD_RUNS if held else SEARCH_RUNS, **filters)
 
 
 GET_RUN = """
