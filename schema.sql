@@ -22,20 +22,23 @@
 -- write to an edge holds its waiting task. A claim comes from the offers' end and takes offers and tasks with
 -- SKIP LOCKED, so it never waits for either. Deadlocks that remain (40P01) mean rolled back: the server repeats.
 --
--- settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
--- runnable and makes or withdraws offers. Only claim_runs() writes the one status it knows by construction
--- (in_progress, of a run whose offer it holds). _log_events() comes last, under the workspace's log lock, so
--- that sequence order is commit order.
+-- _settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
+-- runnable and makes or withdraws offers. Only a claim does without: _lease_out() writes the one status that it
+-- knows by construction (in_progress, of a run whose offer it holds), and its own event. Events come last,
+-- under the workspace's log lock, so that sequence order is commit order.
 --
 -- Refusals are raised with SQLSTATE WL001: the message is the error code, the detail its evidence (JSON).
 -- Functions of many callers (claim, heartbeat, complete, fail, release) answer a row per caller instead.
--- Names that begin with an underscore are called by other functions only. What objects look like on the wire
+-- Functions whose names begin with an underscore are parts of others; the server calls none that changes a row. What objects look like on the wire
 -- stands in server/db/sql/wire.sql, which is applied after this file.
 
 -- ══ 1. Versions, clock, identifiers ═════════════════════════════════════════════════════════════════════════
 
 create table schema_version (version int not null, compatible_from int not null);
 insert into schema_version values (1, 1);
+
+-- The secrets under which claim tokens were made: a server that has none of them stays out.
+create table server_secret (fingerprint bytea primary key, known_since timestamptz not null default clock_timestamp());
 
 -- One row while tests move the clock, none otherwise.
 create table test_clock (offset_by interval not null);
@@ -133,7 +136,7 @@ create table task (
   priority smallint not null,                -- 10 low, 20 medium, 30 high, 40 urgent
   max_attempts smallint not null,
   auto_enqueue_on_ready boolean not null,
-  status word not null default 'blocked',    -- written by settle() and claim_runs() only
+  status word not null default 'blocked',    -- written by _settle() and _lease_out() only
   canceled boolean not null default false,
   draft boolean not null default false,      -- made as one and not published yet
   approval_state word,                       -- null: none is asked for
@@ -223,7 +226,7 @@ create table dependency (
   workspace_id word,
   task_id word,
   depends_on_task_id word,
-  satisfied boolean not null,                -- kept by settle(); dependencies_waiting counts the false ones
+  satisfied boolean not null,                -- kept by _settle(); dependencies_waiting counts the false ones
   created_at timestamptz not null,
   primary key (workspace_id, task_id, depends_on_task_id),
   foreign key (workspace_id, task_id) references task on delete cascade,
@@ -302,7 +305,7 @@ create table lease (
   deadline_at timestamptz,
   check_at timestamptz not null,
   ended_at timestamptz,
-  ended_how word,                            -- complete fail release expiry deadline cancel client_gone
+  ended_how word,                            -- complete fail release expiry deadline cancel client_gone revoke force
   ended_reason text,
   input_tokens bigint,                       -- usage since this claim, the greatest value reported
   output_tokens bigint,
@@ -488,7 +491,7 @@ begin
   return v_open;
 end $$;
 
--- Events that belong to a transition written outside this file (keys, workspaces).
+-- Events of workspaces and keys, one cause for each.
 create function _log_events(p_workspace_id text, p_events jsonb) returns void language sql as $$
   select _log(p_workspace_id, lease_now(), array_agg(row(x ->> 'task_id', x ->> 'run_id', x ->> 'type',
                 x -> 'payload', _cause(x))::new_event order by n))
@@ -1282,7 +1285,7 @@ begin
 end $$;
 
 -- Locks a task whose status may change with the tasks that wait for it: one sorted statement, so that two
--- transitions meet in order. Edges added meanwhile are met by settle().
+-- transitions meet in order. Edges added meanwhile are met by _settle().
 create function _lock_with_waiting(p_ws text, p_task_id text) returns task language plpgsql as $$
 begin
   perform 1 from task t
@@ -1543,14 +1546,29 @@ begin
      where t.workspace_id = p_ws and t.task_id = p_task.task_id;
   end if;
   if p_changes ? 'owner' then
-    update run r set lane_id = (select l.lane_id from _lanes(p_ws, array[_demands(p_task.owner_kind,
-        p_task.owner_ref, r.network_channel, (select x.profile from execution_profile x
-          where x.workspace_id = p_ws and x.task_id = p_task.task_id))], false) l)
-     where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
+    perform _move_lane(p_ws, p_task, false);
   end if;
   if p_changes ? 'available_at' then
     update run r set available_at = greatest(p_now, p_task.available_at)
      where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id and r.status = 'queued';
+  end if;
+end $$;
+
+-- Moves a run that is or may come back in the queue to the lane of what its task demands now; p_asked as for
+-- _lanes. settle() brings its offer after it.
+create function _move_lane(p_ws text, p_task task, p_asked boolean) returns void language plpgsql as $$
+declare
+  v_run run;
+  v_lane bigint;
+begin
+  select * into v_run from run r
+   where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id for no key update;
+  if v_run.status = 'queued' or _is_leased(v_run.status) then
+    select l.lane_id into v_lane from _lanes(p_ws, array[_demands(p_task.owner_kind, p_task.owner_ref,
+      v_run.network_channel, (select x.profile from execution_profile x
+        where x.workspace_id = p_ws and x.task_id = p_task.task_id))], p_asked) l;
+    update run r set lane_id = v_lane
+     where r.workspace_id = p_ws and r.run_id = v_run.run_id and r.lane_id <> v_lane;
   end if;
 end $$;
 
@@ -1634,12 +1652,17 @@ begin
   end if;
 end $$;
 
+-- The gates of a task that are closed.
+create function _closed_gates(p_task task) returns text[] language sql stable as $$
+  select array_remove(array[
+    case p_task.approval_state when 'pending' then 'awaiting_approval' when 'rejected' then 'approval_rejected' end,
+    case when p_task.dependencies_waiting > 0 then 'awaiting_dependencies' end], null)
+$$;
+
 -- Refuses what a closed gate forbids.
 create function _check_gates(p_task task) returns void language plpgsql as $$
 declare
-  v_reasons text[] := array_remove(array[
-    case p_task.approval_state when 'pending' then 'awaiting_approval' when 'rejected' then 'approval_rejected' end,
-    case when p_task.dependencies_waiting > 0 then 'awaiting_dependencies' end], null);
+  v_reasons text[] := _closed_gates(p_task);
 begin
   if cardinality(v_reasons) > 0 then
     perform _refuse('task_blocked', jsonb_build_object('reasons', v_reasons));
@@ -1810,13 +1833,17 @@ begin
 end $$;
 
 -- An operator's further attempt: of a failed run (retry), or of one in needs_attention, which fails (recover).
+-- p_bulk: the key is that of a call for many runs, of which each keeps its own answer; no key of a caller's has a
+-- space in it.
 create function retry_run(
   p_workspace_id text, p_cause jsonb, p_run_id text, p_recover boolean, p_reason text, p_metadata json,
-  p_delay_seconds int, p_key text, p_hash text, out body text, out replayed boolean, out offers int)
+  p_delay_seconds int, p_key text, p_hash text, p_bulk boolean, out body text, out replayed boolean,
+  out offers int)
 language plpgsql as $$
 declare
   v_now timestamptz;
   v_cause cause := _cause(p_cause);
+  v_key text := p_key || case when p_bulk then ' ' || p_run_id else '' end;
   v_kept idempotency_key;
   v_run run;
   v_task task;
@@ -1824,7 +1851,7 @@ declare
   v_events new_event[];
   v_settled record;
 begin
-  v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
+  v_kept := _take_key(p_workspace_id, v_cause, v_key, p_hash);
   replayed := v_kept.key is not null;
   offers := 0;
   if replayed then
@@ -1851,7 +1878,7 @@ begin
       'new_run_id', v_next, 'reason', p_reason, 'metadata', p_metadata))];
     v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], v_events[1].event_type);
     offers := v_settled.offers;
-    perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_next));
+    perform _keep_key(p_workspace_id, v_cause, v_key, p_hash, 201, jsonb_build_object('run_id', v_next));
     perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   end if;
   select json_build_object('previous_run', p.body, 'run', w.body)::text into body
@@ -1915,7 +1942,7 @@ begin
 end $$;
 
 -- Locks the tasks of runs about to end, with the tasks that wait for them: one sorted statement, so that two
--- batches meet in order. Edges added meanwhile are met by settle().
+-- batches meet in order. Edges added meanwhile are met by _settle().
 create function _lock_tasks_of(p_ws text, p_runs text[]) returns void language plpgsql as $$
 begin
   perform 1
@@ -1949,7 +1976,7 @@ begin
          case when v.code is null or v.code = 'replay' then '{}'
               when v.code = 'run_not_found' then jsonb_build_object('id', c.run_id)
               when v.code = 'stale_fence' then jsonb_build_object('run_id', c.run_id,
-                'fence', coalesce(c.token_fence, c.fence), 'current_fence', r.fence)
+                'fence', coalesce(nullif(c.token_fence, r.fence), c.fence), 'current_fence', r.fence)
               when v.code = 'no_active_lease' then jsonb_build_object('run_id', c.run_id,
                 'run_status', r.status)
               when v.code = 'run_canceled' then jsonb_build_object('run_id', c.run_id,
@@ -1983,7 +2010,8 @@ begin
       when c.token_hash is not null and k.run_id is null then 'stale_fence'
       when c.token_hash is not null and (k.session_id, k.agent_name) is distinct from
            (c.session_id, c.agent_name) then 'foreign_run'
-      when c.token_hash is null and l.ended_at is null and l.session_id <> c.session_id then 'foreign_run'
+      when c.token_hash is null and _is_live(l::lease) and l.session_id is distinct from c.session_id
+        then 'foreign_run'
       when c.token_hash is null and l.session_id = c.session_id
            and (r.claim_count > 1 or (select (w.settings ->> 'require_claim_token')::boolean
                                         from workspace w where w.workspace_id = p_ws))
@@ -2037,7 +2065,7 @@ end $$;
 -- One claimer's request. `lanes`: what it may take; `run_ref`: only this run (channel coord-<run id>).
 create type claim_call as (
   n int, team int, session_id text, agent_name text, max_runs int, lease_seconds int, key text, hash text,
-  cause cause);
+  cause cause, kind text);                   -- null: an agent's
 
 -- Claimers that may take the same runs: their lanes and least priority, or the one run they ask for.
 create type claim_team as (team int, lanes bigint[], priority_min int, run_ref text);
@@ -2225,7 +2253,7 @@ begin
 end $$;
 
 -- Makes runs and leases the agents': the fence rises, the token is derived, the task is in progress. Offers and
--- tasks are locked. No settle(), since a claimed run makes its task in_progress and nothing else; and its event
+-- tasks are locked. No _settle(), since a claimed run makes its task in_progress and nothing else; and its event
 -- is written and its answer made here, of the rows in hand.
 create function _lease_out(
   p_ws text, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
@@ -2250,7 +2278,7 @@ begin
   ), called as (
     -- Each with its call, and what that asks for.
     select f.*, c.cause, k.token, row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
-               (c.cause).actor_ref, 'agent', c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
+               (c.cause).actor_ref, coalesce(c.kind, 'agent'), c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
                v_now, s.seconds, s.until, v_now, s.deadline, s.until, null, null, null, null, null, null, null,
                null, null)::lease as lease
       from fenced f
@@ -2287,7 +2315,7 @@ begin
     select p_ws, c.sequence, c.task_id, c.root_task_id, c.run_id, 'task.run_claimed', (c.cause).actor_kind,
            (c.cause).actor_ref, (c.cause).origin_kind, (c.cause).origin_ref, jsonb_build_object(
              'claimed_by', _actor((c.cause).actor_kind, (c.cause).actor_ref), 'agent_name', (c.lease).agent_name,
-             'session_id', (c.lease).session_id, 'claim_kind', 'agent',
+             'session_id', (c.lease).session_id, 'claim_kind', (c.lease).claim_kind,
              'claim_token_hash', 'sha256:' || encode((c.lease).token_hash, 'hex'),
              'lease_until', _utc((c.lease).lease_until), 'deadline_at', _utc((c.lease).deadline_at),
              'task_status', 'in_progress', 'status', 'claimed', 'attempt', c.attempt,

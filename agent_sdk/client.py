@@ -16,7 +16,7 @@ from agent_sdk.graph import Graph, as_request
 from agent_sdk.heartbeats import Heartbeats
 from agent_sdk.lease import Lease
 from agent_sdk.transport import Transport
-from agent_sdk.types import TERMINAL, Ref, Task
+from agent_sdk.types import TERMINAL, Ref, Run, Task
 
 POLL_SECONDS = 2.0
 WAIT_SECONDS = 20
@@ -162,16 +162,17 @@ class Client(Api):
         return self.tasks.create_bulk(tasks, defaults=defaults, key=key).ids
 
     def wait(self, task_id: str, *, timeout: float | None = None) -> Task:
-        """Wait until a task is completed, failed or canceled, and answer it, its result whole.
+        """Wait until a task is completed, failed or canceled, and answer it.
 
-        Raises TimeoutError after `timeout` seconds.
+        Its result is whole, and `error` says why it failed. Raises TimeoutError after `timeout`
+        seconds.
         """
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             detail = self.tasks.get(task_id)
             task = detail.task
             if task.status in TERMINAL:
-                return self._whole(task, detail.runs[0].id if detail.runs else None)
+                return self._whole(task, detail.runs[0]) if detail.runs else task
             if until is not None and time.monotonic() >= until:
                 raise TimeoutError(f"task {task_id} is {task.status} after {timeout} seconds")
             self._wait_for_change(task, until)
@@ -196,12 +197,13 @@ class Client(Api):
         """What the server is."""
         return self.transport.call(Version, "GET", "/version")
 
-    def _whole(self, task: Task, newest_run_id: str | None) -> Task:
-        # Details carry only small results; a run's own page has it whole.
-        if task.result is not None or not task.result_bytes or newest_run_id is None:
-            return task
-        result = self.runs.get(newest_run_id).run.result
-        return msgspec.structs.replace(task, result=result)
+    def _whole(self, task: Task, newest: Run) -> Task:
+        result = task.result
+        if result is None and task.result_bytes:
+            # Details carry only small results; a run's own page has it whole.
+            result = self.runs.get(newest.id).run.result
+        error = newest.error if task.status == "failed" else None
+        return msgspec.structs.replace(task, result=result, error=error)
 
     def _wait_for_change(self, task: Task, until: float | None) -> None:
         try:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+NAME_ADVICE = ": set WORKLEASE_AGENT_NAME (or agent_name=...)"
+
 
 class WorkleaseError(Exception):
     """Everything that the SDK raises."""
@@ -43,8 +45,12 @@ class ApiError(WorkleaseError):
         self.body = body
 
     def __str__(self) -> str:
-        where = f", request {self.request_id}" if self.request_id else ""
-        return f"{self.message} ({self.code}{where})"
+        facts = [self.code, *(f"{name}: {fact}" for name, fact in self.evidence.items())]
+        if self.request_id:
+            facts.append(f"request {self.request_id}")
+        nameless = (self.code, self.evidence.get("header")) == ("identity_required", "X-Agent-Name")
+        advice = NAME_ADVICE if nameless else ""
+        return f"{self.message} ({', '.join(facts)}){advice}"
 
 
 class NotFound(ApiError):
@@ -210,10 +216,15 @@ def as_lost(error: ApiError) -> LeaseLost | None:
 
     What ended the lease is told by the code, which stays as it was.
     """
+    if isinstance(error, LeaseLost) or error.code in RUN_IS_GONE:
+        return lost(error)
+    return None
+
+
+def lost(error: ApiError) -> LeaseLost:
+    """What ended a lease, as what its holder is told."""
     if isinstance(error, LeaseLost):
         return error
-    if error.code not in RUN_IS_GONE:
-        return None
     return LeaseLost(
         error.code,
         error.message,

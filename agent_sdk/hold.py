@@ -29,6 +29,7 @@ class Hold:
     def __init__(self, leases: Leases, claim: Claim) -> None:
         self.run_id = claim.run.id
         self.token = claim.lease.claim_token or ""
+        self.fence = claim.lease.fence
         self.seconds = claim.lease.lease_seconds or DEFAULT_LEASE_SECONDS
         self.lost = threading.Event()
         self.loss: errors.LeaseLost | None = None
@@ -141,6 +142,10 @@ class Hold:
     def postpone(self, seconds: float) -> None:
         """Nothing is due before `seconds` have passed."""
         self._not_before = time.monotonic() + seconds
+
+    def hasten(self) -> None:
+        """A heartbeat is due now."""
+        self._due_at = self._not_before = time.monotonic()
 
     def beat_alone(self) -> bool:
         """Send a heartbeat with the reports that wait, if there are any; False if there are none.

@@ -4,6 +4,7 @@ A call is repeated with the same body, key and token, so the server can tell a r
 second call: a lost reply costs time and nothing else.
 """
 
+import logging
 import random
 import socket
 import threading
@@ -20,6 +21,8 @@ import msgspec
 from agent_sdk import errors
 from agent_sdk.config import Settings
 
+log = logging.getLogger("agent_sdk")
+
 T = TypeVar("T")
 Query = Mapping[str, Any]
 
@@ -29,9 +32,13 @@ BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 5.0
 # Below the 60 s and more after which servers and proxies close an idle connection.
 IDLE_CONNECTION_SECONDS = 50.0
+# The log tells of a server that stays away once in this time.
+TELL_AGAIN_SECONDS = 60.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _REPEATABLE_STATUS = frozenset({429, 502, 503, 504})
+# What a server says that cannot work, or a proxy in its place.
+_AWAY_STATUS = frozenset({502, 503, 504})
 _NEVER_BETTER = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 
 
@@ -79,6 +86,36 @@ class Answer(msgspec.Struct, frozen=True):
         return float(text) if text.isdigit() else None
 
 
+class Reach:
+    """Tells the log that calls wait for a server that is away, and when it is back."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._away = False
+        self._told_at = -TELL_AGAIN_SECONDS
+        self._lock = threading.Lock()
+
+    def missed(self, error: errors.WorkleaseError) -> None:
+        """A call is about to be repeated after this error."""
+        if isinstance(error, errors.ApiError) and error.status not in _AWAY_STATUS:
+            return
+        now = time.monotonic()
+        with self._lock:
+            if now - self._told_at < TELL_AGAIN_SECONDS:
+                return
+            self._away, self._told_at = True, now
+        log.warning("cannot reach %s: %s; trying on", self._url, error.__cause__ or error)
+
+    def made(self) -> None:
+        """A call has got through."""
+        if not self._away:
+            return
+        with self._lock:
+            was_away, self._away = self._away, False
+        if was_away:
+            log.info("reached %s again", self._url)
+
+
 class Transport:
     """Sends calls to one server as one caller; safe to use from several threads."""
 
@@ -96,6 +133,7 @@ class Transport:
         self._sockets: set[socket.socket] = set()
         self._sockets_lock = threading.Lock()
         self._closed = threading.Event()
+        self._reach = Reach(settings.url)
         self._http = httpx2.Client(
             base_url=settings.url,
             headers=headers,
@@ -137,19 +175,24 @@ class Transport:
             )
             answer = self._attempt(request)
             if isinstance(answer, Answer):
+                self._reach.made()
                 return answer
             pause = max(backoff(attempt), getattr(answer, "retry_after", None) or 0)
             if not _worth_repeating(answer) or time.monotonic() + pause > until:
                 raise answer
             if self.pause(pause):
                 raise answer
+            self._reach.missed(answer)
             attempt += 1
 
     def stream(
         self, path: str, *, headers: Mapping[str, str], timeout: float
     ) -> AbstractContextManager[httpx2.Response]:
         """Open a streamed GET, whose lines come as they are sent."""
-        return self._http.stream("GET", path, headers=dict(headers), timeout=timeout)
+        trace = {"trace": self._remember_socket}
+        return self._http.stream(
+            "GET", path, headers=dict(headers), timeout=timeout, extensions=trace
+        )
 
     def pause(self, seconds: float) -> bool:
         """Wait; True, and at once, when the transport is closed."""

@@ -115,8 +115,9 @@ class _TaskFields(TaskReference, frozen=True, kw_only=True):
 
 
 class Task(_TaskFields, frozen=True, kw_only=True):
-    """What is to be done, whole."""
+    """What is to be done, whole; `error` is there where `client.wait` found the task failed."""
 
+    error: str | None = None
     description: str | None = None
     metadata: Any = None
     payload: Any = None

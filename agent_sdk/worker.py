@@ -5,13 +5,16 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 from agent_sdk import errors
 from agent_sdk.client import FOR_EVER, WAIT_SECONDS, Client
 from agent_sdk.fields import ClaimFields, Priority
+from agent_sdk.hold import Hold
 from agent_sdk.lease import Lease
+from agent_sdk.listen import Listener
 from agent_sdk.loop import Loop
 from agent_sdk.outcome import Ending, NotJson, ending_of
 from agent_sdk.signals import on_stop_signals
@@ -92,7 +95,12 @@ class Worker:
         """Work until stopped, once; raises what made further claims impossible."""
         if self._handler is None:
             raise ValueError("the worker has no handler: decorate one with @worker.task")
-        with self.client.again() as claimer, on_stop_signals(self.stop):
+        settings = self.client.settings
+        log.info(
+            "worker starts: %s, agent %s, workspace %s",
+            settings.url, settings.agent_name or "of the key", settings.workspace or "of the key",
+        )  # fmt: skip
+        with self.client.again() as claimer, self._listening(), on_stop_signals(self.stop):
             thread = threading.Thread(
                 target=self._claim_loop, args=[claimer], name="worklease-claims", daemon=True
             )
@@ -108,6 +116,21 @@ class Worker:
             self.client.close()
         if self._crash is not None:
             raise self._crash
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Within, leases that are taken away end at once; heartbeats would tell it later."""
+        with self.client.again() as ear:
+            listener = Listener(ear.transport, self._holds, self.client.heartbeats.wake)
+            listener.start()
+            try:
+                yield
+            finally:
+                listener.stop()
+
+    def _holds(self) -> list[Hold]:
+        with self._changed:
+            return [lease.hold for lease in self._leases]
 
     def _claim_loop(self, claimer: Client) -> None:
         try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -25,7 +24,7 @@ from server.api.services import Services
 from server.api.settings import SettingsCache
 from server.config import Config
 from server.db import embedded, schema
-from server.db.keyfile import read_or_make
+from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
 from server.loops import approvals, cascade, cleanup, expiry, promotion
 from server.loops.every import every
@@ -112,7 +111,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         stack.push_async_callback(connection.close)
         return connection
 
-    in_use = tuple(filter(None, (_secret(config), config.secret_previous)))
+    in_use = secrets_in_use(config)
     limits = (config.batch_max, config.db_timeout_seconds)
     claiming = Claiming(db, connect(), *limits, _pads(in_use))
     hub = Hub(db, direct, claiming.offered)
@@ -120,7 +119,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     services = Services(
         config=config,
         db=db,
-        identity=Identity(db, config.rate_limit),
+        identity=Identity(db, config.rate_limit, in_use),
         settings=SettingsCache(db),
         claiming=claiming,
         holding=Holding(connect, *limits, hub.changed),
@@ -157,12 +156,6 @@ async def _first_start(db: Database, config: Config) -> None:
 def _key_file(config: Config, name: str) -> str:
     key_id = new_id("key", time.time_ns() // 1_000_000)
     return read_or_make(config.data_dir / name, lambda: new_api_key(key_id))
-
-
-def _secret(config: Config) -> bytes:
-    if config.secret is not None:
-        return config.secret
-    return read_or_make(config.data_dir / "secret", lambda: secrets.token_urlsafe(48)).encode()
 
 
 def _pads(in_use: tuple[bytes, ...]) -> Key:

@@ -7,10 +7,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from server.config import Config, ConfigError, unknown_variables
+from server.db.keyfile import make_directory, secrets_in_use
 
 Command = Callable[[Config, argparse.Namespace], int]
 
@@ -81,10 +83,13 @@ def _serve(config: Config, _: argparse.Namespace) -> int:
     for name, meant in unknown_variables(os.environ):
         hint = f", did you mean {meant}?" if meant else ""
         print(f"worklease: {name} is no setting{hint}", file=sys.stderr)
-    with _database(config) as conninfo, serve.bind(config) as listener:
+    with serve.bind(config) as listener, _database(config) as conninfo:
+        # Whoever asked for any port learns which, in every address that is told.
+        config = replace(config, port=listener.getsockname()[1])
         # Here as well as in every process, so that a fault is one sentence before anything starts.
         (schema.apply if config.migrate else schema.check)(conninfo)
-        _greet(config, listener.getsockname()[1])
+        schema.admit(conninfo, secrets_in_use(config))
+        _greet(config)
         if config.workers == 1:
             serve.work(config, listener)
             return 0
@@ -95,9 +100,8 @@ def _serve(config: Config, _: argparse.Namespace) -> int:
             return serve.supervise(config, listener, mark_process_dead)
 
 
-def _greet(config: Config, port: int) -> None:
-    shown = config.url if config.port else f"http://{config.host}:{port}"
-    print(f"Worklease serves {shown}")
+def _greet(config: Config) -> None:
+    print(f"Worklease serves {config.url}")
     if not config.admin_key:
         print(f"  admin key  {config.data_dir / 'admin.key'}")
     print(f"  agent key  {config.data_dir / 'agent.key'} (agent_sdk finds it)", flush=True)
@@ -106,10 +110,18 @@ def _greet(config: Config, port: int) -> None:
 @contextmanager
 def _database(config: Config) -> Iterator[str]:
     if config.database_url:
+        from server.db import schema
+
+        schema.understood("DATABASE_URL", config.database_url)
+        schema.understood("DATABASE_DIRECT_URL", config.database_direct_url)
         yield config.database_direct_url or config.database_url
         return
     from server.db import embedded
 
+    try:
+        make_directory(config.data_dir)
+    except OSError as wrong:
+        raise ConfigError(f"WORKLEASE_DATA_DIR: {wrong}") from None
     joined = embedded.join(config.data_dir)
     try:
         yield joined.conninfo

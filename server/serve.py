@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import multiprocessing
 import signal
@@ -16,7 +17,7 @@ from typing import cast
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from server.config import Config
+from server.config import Config, ConfigError
 
 BACKLOG = 2048
 # Longer than the pauses of a busy agent, so that its connection is there when it comes back.
@@ -67,11 +68,20 @@ def stop_on_terminate() -> None:
 
 
 def bind(config: Config) -> socket.socket:
-    """The listening socket that all processes share; raises OSError."""
-    family, _, _, _, address = socket.getaddrinfo(
-        config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    """The listening socket that all processes share; raises ConfigError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as wrong:
+        raise ConfigError(f"WORKLEASE_HOST: {config.host}: {wrong.strerror}") from None
+    try:
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as wrong:
+        where = f"WORKLEASE_PORT: {config.port} on {config.host}"
+        if wrong.errno == errno.EADDRINUSE:
+            raise ConfigError(f"{where} is taken; is another server running?") from None
+        raise ConfigError(f"{where}: {wrong.strerror}") from None
 
 
 def work(config: Config, listener: socket.socket, served: Event | None = None) -> None:

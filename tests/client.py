@@ -68,6 +68,10 @@ class Client:
         """Changes something."""
         return self.send("PATCH", path, content=msgspec.json.encode(body))
 
+    def put(self, path: str, **body: Any) -> Any:
+        """Replaces something."""
+        return self.send("PUT", path, content=msgspec.json.encode(body))
+
     def delete(self, path: str) -> Any:
         """Removes something."""
         return self.send("DELETE", path)

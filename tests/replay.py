@@ -101,6 +101,11 @@ class Replay:
                 "session": payload["session_id"], "agent": payload["agent_name"], "claimed_at": at,
                 "fence": payload["fence"],
             }  # fmt: skip
+        elif kind == "run_operator_forced_fail":
+            run |= {
+                "failure_kind": "operator_forced", "retryable": False, "error": payload["reason"],
+                "ended_at": at,
+            }  # fmt: skip
         elif kind == "run_lease_expired":
             run["expiries"] = payload["lease_expiries"]
         elif kind == "run_needs_attention":

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from server.contract.events import StreamEvent
+from server.contract.streams import LeaseGone, Paused, SessionReady, StreamEvent, WorkspaceFrame
 from tests.client import Client, RefusedError
+
+SIGNALS: dict[str, Any] = {"run_canceled": LeaseGone, "paused": Paused}
 
 
 class Frame(NamedTuple):
@@ -67,8 +69,21 @@ def subscribed(client: Client, path: str, **query: Any) -> Iterator[Subscriber]:
 def _frame(fields: dict[str, str]) -> Frame:
     event, number, data = fields["event"], fields.get("id"), fields["data"].encode()
     if number is None:
-        return Frame(event, None, msgspec.json.decode(data))
-    told = msgspec.json.decode(data, type=StreamEvent)
+        kind: Any = SessionReady if event == "ready" and b"session_id" in data else Any
+        return Frame(event, None, msgspec.json.decode(data, type=kind))
+    if event in SIGNALS:
+        return Frame(event, int(number), msgspec.json.decode(data, type=SIGNALS[event]))
+    told = _event(data)
     assert (told.sequence, told.type) == (int(number), event)
-    assert (told.timeline.sequence, told.timeline.event_type) == (told.sequence, event)
     return Frame(event, told.sequence, told)
+
+
+def _event(data: bytes) -> StreamEvent | WorkspaceFrame:
+    if b'"timeline":' in data[:100]:
+        told = msgspec.json.decode(data, type=StreamEvent)
+        inner = (told.timeline.sequence, told.timeline.event_type)
+        assert inner == (told.sequence, told.type)
+        return told
+    logged = msgspec.json.decode(data, type=WorkspaceFrame)
+    assert (logged.event.sequence, logged.event.event_type) == (logged.sequence, logged.type)
+    return logged

@@ -7,7 +7,8 @@ import pytest
 
 TOP = Path(__file__).parents[1]
 LAYERS = (
-    {"errors", "limits"},
+    {"codes", "limits"},
+    {"errors"},
     {"contract", "rules", "config", "telemetry"},
     {"db"}, {"store"}, {"loops", "api"}, {"app"}, {"serve"}, {"cli"}, {"__main__"},
 )  # fmt: skip

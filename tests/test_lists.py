@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from server.contract.leases import WEIGHTS
-from server.store import events, tasks
+from server.store import events, runs, tasks
 from tests.factories import Workspace, refused
 from tests.world import World
 
@@ -30,6 +30,7 @@ FILTERS: dict[str, Callable[[Any], bool]] = {
 PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "tasks by activity": (tasks.LIST_TASKS_BY_ACTIVITY, {"status": ["ready"]}),
     "tasks by creation": (tasks.LIST_TASKS_BY_CREATION, {"priority": list(WEIGHTS.values())}),
+    "runs": (runs.SEARCH_RUNS, {"after": "~"}),
     "the log": (events.LIST_EVENTS, {"descending": False}),
     "the log backwards": (events.LIST_EVENTS, {"descending": True}),
 }
@@ -38,6 +39,7 @@ NOTHING = dict.fromkeys(
         "scope", "status", "priority", "approval_state", "owner_kind", "owner_ref", "tag", "query",
         "network_channel", "identifier", "task_id", "run_id", "event_type", "actor_kind",
         "actor_ref", "since", "until", "include_drafts",
+        "agent_name", "session_id", "stuck",
     )
 )  # fmt: skip
 

@@ -173,6 +173,18 @@ def _recovered(w: Workspace) -> Misuse:
     return Misuse(held.agent, held)
 
 
+def _forced_to_fail(w: Workspace) -> Misuse:
+    held = _held(w)
+    w.operator.post(f"/api/runs/{held.run_id}/fail", reason="no")
+    return Misuse(held.agent, held, {"error": "no"})
+
+
+def _taken_away(w: Workspace) -> Misuse:
+    held = _held(w)
+    w.operator.post(f"/api/runs/{held.run_id}/release", reason="mine now")
+    return Misuse(held.agent, held)
+
+
 def _released(w: Workspace) -> Misuse:
     held = _held(w)
     held.release(reason="lunch")
@@ -220,7 +232,9 @@ TABLE: tuple[Row, ...] = (
     (_failed_and_retried, 409, "task_run_already_terminal", TERMINAL),
     (_past_its_deadline, 409, "task_run_already_terminal", TERMINAL),
     (_recovered, 409, "task_run_already_terminal", TERMINAL),
+    (_forced_to_fail, 409, "task_run_already_terminal", TERMINAL),
     (_released, 409, "lease_released", {"run_status"}),
+    (_taken_away, 409, "lease_revoked", {"reason"}),
     (_expired, 409, "lease_expired", EXPIRED),
     (_quarantined, 409, "lease_expired", EXPIRED),
 )

@@ -171,6 +171,16 @@ class Life(RuleBasedStateMachine):
         self.post(code, f"/api/tasks/{task.id}/{how}", reason="seen")
 
     @some_runs
+    @rule(pick=PICK, fails=st.booleans())
+    def force(self, pick: int, fails: bool) -> None:
+        run, now = self.run(pick), self.drive.now()
+        if fails:
+            code = self.model.force_fail(now, run, "enough")
+            self.post(code, f"/api/runs/{run.id}/fail", reason="enough")
+        else:
+            self.post(self.model.force_release(now, run), f"/api/runs/{run.id}/release")
+
+    @some_runs
     @rule(pick=PICK, how=st.sampled_from(["cancel", "retry", "recover"]))
     def drive_run(self, pick: int, how: str) -> None:
         run, now = self.run(pick), self.drive.now()

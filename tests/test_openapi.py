@@ -4,7 +4,7 @@ from pathlib import Path
 
 from server.api.openapi import document, document_yaml
 from server.api.routes import ROUTES
-from server.errors import CODES
+from server.codes import CODES
 
 TOP = Path(__file__).parents[1]
 

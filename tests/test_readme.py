@@ -16,11 +16,22 @@ PROMISES = re.findall(r"^\| (P\d+) \|", README, re.MULTILINE)
 def test_the_worker_of_the_readme_does_what_its_clients_ask_for(
     worklease: Server, clients: tuple[Client, Client]
 ) -> None:
-    worker, client, graph = (code for code in PYTHON if "ctx.spawn" not in code)
+    worker, client, graph = (code for code in PYTHON if not re.search(r"ctx\.spawn|gpu", code))
     with process(worklease, clients[1], worker):
         for code, answer in ((client, "Hello Ada"), (graph, "Hello report")):
             with process(worklease, clients[1], code) as asking:
                 assert line_of(asking) == answer
+
+
+def test_the_worker_of_the_readme_with_a_capability_gets_the_task_that_demands_it(
+    worklease: Server, clients: tuple[Client, Client]
+) -> None:
+    worker, client = (code for code in PYTHON if "gpu" in code)
+    with (
+        process(worklease, clients[1], client) as asking,
+        process(worklease, clients[1], worker),
+    ):
+        assert line_of(asking) == "120"
 
 
 def test_the_job_of_the_readme_that_splits_itself_up_joins_its_parts(

@@ -154,3 +154,43 @@ def test_the_server_says_who_and_how_it_is(worklease: Server) -> None:
         assert agent.readyz().checks["database"]["ok"]
         assert agent.version().name == "worklease"
         assert agent.whoami().agent_name == "local"
+
+
+def test_what_a_task_demands_can_be_changed(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    task = operator.tasks.create(title="demanding")
+    assert operator.profiles.get(task.id).created_at is None
+    told = operator.profiles.put(task.id, worker={"required_capabilities": ["gpu"]})
+    assert told.worker["required_capabilities"] == ["gpu"]
+    assert agent.claim() is None
+    operator.profiles.delete(task.id)
+    assert agent.claim() is not None
+
+
+def test_an_operator_takes_runs_from_their_holders(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    operator.submit([{"title": "a"}, {"title": "b"}])
+    first, second = agent.claims(until_empty=True)
+    assert operator.runs.force_release(first.run.id, reason="mine").status == "queued"
+    with pytest.raises(LeaseLost) as lost:
+        first.complete()
+    assert lost.value.code == "lease_revoked"
+    assert operator.runs.force_fail(second.run.id, reason="enough").error == "enough"
+    told = operator.runs.bulk("retry", [first.run.id, second.run.id])
+    assert [result.ok for result in told] == [False, True]
+    assert told[0].error is not None
+    assert told[0].error.diagnostic.code == "task_run_still_active"
+
+
+def test_people_take_one_run_and_end_it(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    tasks = [operator.tasks.create(title=title) for title in ("a", "b")]
+    runs = [operator.tasks.list_runs(task.id).runs[0].id for task in tasks]
+    claimed = operator.runs.claim(runs[0], key="mine")
+    assert operator.runs.claim(runs[0], key="mine").lease.claim_token == claimed.lease.claim_token
+    assert operator.runs.start(runs[0]).status == "running"
+    assert operator.runs.complete(runs[0], result=1).result == 1
+    operator.runs.claim(runs[1])
+    told = operator.runs.attach_session(runs[1], agent.session_id, agent_name="elsewhere")
+    assert (told.run.status, told.run.agent_name) == ("starting", "elsewhere")
+    assert operator.runs.fail(runs[1], error="no", retryable=False).error == "no"

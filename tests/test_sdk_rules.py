@@ -57,6 +57,16 @@ def test_an_error_is_the_exception_of_its_code(
     assert (error.evidence, error.retry_after) == ({"fence": 1}, 7)
 
 
+def test_the_text_of_an_error_says_what_is_missing_and_what_to_do_about_it() -> None:
+    error = errors.from_answer(401, {}, _envelope("identity_required", header="X-Agent-Name"))
+    assert str(error) == (
+        "text (identity_required, header: X-Agent-Name, request req-1)"
+        ": set WORKLEASE_AGENT_NAME (or agent_name=...)"
+    )
+    other = errors.from_answer(409, {}, _envelope("stale_fence", fence=1))
+    assert str(other) == "text (stale_fence, fence: 1, request req-1)"
+
+
 def test_an_answer_of_a_proxy_is_an_error_too() -> None:
     error = errors.from_answer(502, {}, b"<html>bad gateway</html>")
     assert isinstance(error, errors.Unavailable)

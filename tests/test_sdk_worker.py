@@ -169,6 +169,27 @@ def test_waiting_for_children_brings_their_results_and_the_checkpoint(
     assert (done.result, done.attempts_used) == ([3, 6], 1)
 
 
+def test_a_failed_child_holds_its_parent_back_unless_the_parent_runs_all_the_same(
+    clients: tuple[Client, Client],
+) -> None:
+    operator, agent = clients
+
+    def handle(ctx: Lease) -> Any:
+        if ctx.payload != "parent":
+            raise Fail("broken")
+        if ctx.previous.checkpoint is None:
+            raise WaitFor([ctx.spawn("part")], checkpoint="split")
+        return [item.depends_on.status for item in ctx.inputs()]
+
+    with working(agent, handle):
+        runs = operator.tasks.create(title="runs", payload="parent", on_dependency_failure="run")
+        blocks = operator.tasks.create(title="blocks", payload="parent")
+        assert operator.wait(runs.id, timeout=SOON).result == ["failed"]
+        child = operator.tasks.list(parent_task_id=blocks.id).tasks[0]
+        assert operator.wait(child.id, timeout=SOON).error == "broken"
+        assert operator.tasks.get(blocks.id).task.status == "blocked"
+
+
 FAILURES: dict[str, tuple[Callable[[], Any], str]] = {
     "fail": (lambda: _raise(Fail("bad input", kind="bad_input")), "bad_input"),
     "too large": (lambda: "x" * 300_000, "result_too_large"),
@@ -187,10 +208,11 @@ def test_a_failure_is_recorded_with_its_kind(clients: tuple[Client, Client], cas
     produce, kind = FAILURES[case]
     with working(agent, lambda ctx: produce()):
         task = operator.tasks.create(title=case, max_attempts=1)
-        assert operator.wait(task.id, timeout=SOON).status == "failed"
+        ended = operator.wait(task.id, timeout=SOON)
     (run,) = operator.tasks.list_runs(task.id).runs
     assert (run.failure_kind, run.retryable) == (kind, kind == "error")
     assert run.error
+    assert (ended.status, ended.error) == ("failed", run.error)
 
 
 @pytest.mark.parametrize(

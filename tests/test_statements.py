@@ -8,6 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from server.db.schema import schema_sql
+
 TOP = Path(__file__).parents[1]
 STORE = sorted(path for path in (TOP / "server/store").glob("*.py") if path.stem != "__init__")
 VERBS = r"\s*(select|insert|update|delete|with)\b"
@@ -25,11 +27,6 @@ SHARED = {
 }
 
 
-def _schema() -> str:
-    parts = (TOP / "schema.sql", *sorted((TOP / "server/db/sql").glob("*.sql")))
-    return "".join(path.read_text() for path in parts)
-
-
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_of_the_store_fits_the_schema(name: str, database: str) -> None:
     parameters: dict[str, str] = {}
@@ -41,7 +38,7 @@ def test_a_statement_of_the_store_fits_the_schema(name: str, database: str) -> N
 
 
 def test_a_function_of_the_schema_is_called_by_one_statement() -> None:
-    schema = _schema()
+    schema = schema_sql()
     functions = re.findall(r"create function ([a-z]\w*)\(", schema)
     calls = Counter(
         name for text in STATEMENTS.values() for name in set(re.findall(r"\b([a-z]\w*)\(", text))
@@ -52,6 +49,6 @@ def test_a_function_of_the_schema_is_called_by_one_statement() -> None:
 
 
 def test_no_function_of_the_schema_is_left_without_a_use() -> None:
-    schema = re.sub(r"--.*", "", _schema())
+    schema = re.sub(r"--.*", "", schema_sql())
     used = Counter(re.findall(r"\b(\w+)\(", schema + "".join(STATEMENTS.values())))
     assert [f for f in re.findall(r"create function (\w+)\(", schema) if used[f] < 2] == []

@@ -7,7 +7,7 @@ nothing; None is a success.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tests.model import ENDED, HEAD_START, OPEN, Lease, Run, Task, reaches
+from tests.model import ENDED, HEAD_START, LEASED, OPEN, Lease, Run, Task, reaches
 
 
 class Model:
@@ -150,6 +150,23 @@ class Model:
         self.settle(now)
         return None
 
+    def force_release(self, now: float, run: Run) -> str | None:
+        if run.status not in LEASED:
+            return "task_run_not_releasable"
+        self._end(run, "revoke")
+        run.status, run.available_at = "queued", now
+        self.settle(now)
+        return None
+
+    def force_fail(self, now: float, run: Run, reason: str) -> str | None:
+        if run.status not in OPEN:
+            return "task_run_already_terminal"
+        self._end(run, "force")
+        run.status, run.failure_kind, run.retryable = "failed", "operator_forced", False
+        run.error = reason
+        self.settle(now)
+        return None
+
     # ── leases ──
 
     def claim(self, now: float, seconds: int, count: int) -> list[Lease]:
@@ -194,7 +211,8 @@ class Model:
             return "run_canceled"
         if run.status in ("completed", "failed"):
             return "replay" if ended == operation and same else "task_run_already_terminal"
-        return {"release": "lease_released", "expiry": "lease_expired"}.get(ended or "")
+        lost = {"release": "released", "expiry": "expired", "revoke": "revoked"}.get(ended or "")
+        return f"lease_{lost}" if lost else None
 
     def sweep(self, now: float) -> None:
         for lease in [lease for lease in self.live() if lease.until <= now]:

@@ -3,12 +3,13 @@
 from agent_sdk.api.events import Events
 from agent_sdk.api.keys import Keys
 from agent_sdk.api.leases import Leases
+from agent_sdk.api.profiles import Profiles
 from agent_sdk.api.runs import Runs
 from agent_sdk.api.tasks import Tasks
 from agent_sdk.api.workspaces import Workspaces
 from agent_sdk.transport import Transport
 
-__all__ = ["Api", "Events", "Keys", "Leases", "Runs", "Tasks", "Workspaces"]
+__all__ = ["Api", "Events", "Keys", "Leases", "Profiles", "Runs", "Tasks", "Workspaces"]
 
 
 class Api:
@@ -18,6 +19,7 @@ class Api:
         self.transport = transport
         self.tasks = Tasks(transport)
         self.runs = Runs(transport)
+        self.profiles = Profiles(transport)
         self.leases = Leases(transport)
         self.events = Events(transport)
         self.keys = Keys(transport)

@@ -1,10 +1,13 @@
 """The log of the workspace."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Unpack
+from urllib.parse import urlencode
 
+import msgspec
 from msgspec import Struct
 
+from agent_sdk import errors, sse
 from agent_sdk.fields import EventFilter
 from agent_sdk.transport import Transport
 from agent_sdk.types import Event
@@ -16,6 +19,10 @@ class EventPage(Struct, frozen=True):
     events: list[Event]
     next_cursor: str | None = None
     latest_sequence: int | None = None
+
+
+class _Logged(Struct, frozen=True):
+    event: Event
 
 
 class Events:
@@ -30,6 +37,29 @@ class Events:
         """A page of the log, oldest first unless `order` says otherwise."""
         query = {**filters, "limit": limit, "cursor": cursor}
         return self._transport.call(EventPage, "GET", "/api/events", query=query)
+
+    def stream(
+        self,
+        *,
+        after_sequence: int | None = None,
+        event_type: str | Sequence[str] | None = None,
+        task_id: str | None = None,
+        until: float | None = None,
+    ) -> Iterator[Event]:
+        """The log as it grows, from now or after `after_sequence`, until monotonic time `until`.
+
+        Goes on over broken connections. Raises Unavailable when events were missed that the
+        server no longer has: read the state again.
+        """
+        types = [event_type] if isinstance(event_type, str) else event_type
+        given = {"event_type": ",".join(types) if types else None, "task_id": task_id}
+        told = urlencode({name: value for name, value in given.items() if value is not None})
+        path = "/api/observe/stream" + (f"?{told}" if told else "")
+        for frame in sse.follow(self._transport, path, after=after_sequence, until=until):
+            if frame.event == "resync":
+                raise errors.Unavailable("resync", "events were missed", body=frame.data.encode())
+            if frame.id is not None:
+                yield msgspec.json.decode(frame.data, type=_Logged).event
 
     def each(self, *, limit: int = 500, **filters: Unpack[EventFilter]) -> Iterator[Event]:
         """The log up to its end, page by page."""

@@ -1,11 +1,13 @@
 """Runs, as an operator sees them."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from msgspec import Struct
 
+from agent_sdk import errors
 from agent_sdk.transport import Transport, new_key, segment
-from agent_sdk.types import Run, TaskReference
+from agent_sdk.types import LeaseState, Run, TaskReference
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True):
@@ -31,6 +33,27 @@ class RunPair(Struct, frozen=True, kw_only=True):
     run: Run
 
 
+class BulkRun(Struct, frozen=True, kw_only=True):
+    """One run's part of a call for many: `error` is set when it was refused."""
+
+    run_id: str
+    ok: bool
+    run: Run | None = None
+    previous_run: Run | None = None
+    error: errors.Envelope | None = None
+
+
+class RunLease(Struct, frozen=True, kw_only=True):
+    """A run that was claimed by hand, and its lease with the token."""
+
+    run: Run
+    lease: LeaseState
+
+
+class _BulkRuns(Struct, frozen=True):
+    results: list[BulkRun]
+
+
 class _RunDetail(Struct, frozen=True):
     run: RunDetail
 
@@ -49,11 +72,89 @@ class Runs:
         """A run with its whole result."""
         return self._transport.call(_RunDetail, "GET", f"/api/task-runs/{segment(run_id)}").run
 
+    def claim(
+        self,
+        run_id: str,
+        *,
+        lease_seconds: int | None = None,
+        session_id: str | None = None,
+        key: str | None = None,
+    ) -> RunLease:
+        """Claim this very run by hand, for a day unless told otherwise."""
+        path = f"/api/task-runs/{segment(run_id)}/claim"
+        body = {"lease_seconds": lease_seconds, "session_id": session_id}
+        return self._transport.call(RunLease, "POST", path, body=body, key=key or new_key())
+
+    def attach_session(
+        self, run_id: str, session_id: str, *, agent_name: str | None = None
+    ) -> RunLease:
+        """Give a session to a run that was claimed by hand without one."""
+        path = f"/api/task-runs/{segment(run_id)}/attach-session"
+        body = {"session_id": session_id, "agent_name": agent_name}
+        return self._transport.call(RunLease, "POST", path, body=body)
+
+    def start(self, run_id: str, *, claim_token: str | None = None) -> Run:
+        """Say that the work on a run has begun; agents show their token, operators need none."""
+        path = f"/api/task-runs/{segment(run_id)}/start"
+        return self._transport.call(_Run, "POST", path, body={"claim_token": claim_token}).run
+
+    def complete(self, run_id: str, *, result: Any = None, claim_token: str | None = None) -> Run:
+        """End a run that was claimed by hand, or the agent's own, with its result."""
+        path = f"/api/task-runs/{segment(run_id)}/complete"
+        body = {"result": result, "claim_token": claim_token}
+        return self._transport.call(_Run, "POST", path, body=body).run
+
+    def fail(self, run_id: str, *, error: str, claim_token: str | None = None, **more: Any) -> Run:
+        """End one with an error; `more` as the protocol names it: failure_kind, retryable, …"""
+        path = f"/api/task-runs/{segment(run_id)}/fail"
+        body = {"error": error, "claim_token": claim_token, **more}
+        return self._transport.call(_Run, "POST", path, body=body).run
+
     def cancel(self, run_id: str, *, reason: str | None = None, metadata: Any = None) -> Run:
         """End a run; its task is then without one."""
         path = f"/api/task-runs/{segment(run_id)}/cancel"
         body = {"reason": reason, "metadata": metadata}
         return self._transport.call(_Run, "POST", path, body=body).run
+
+    def force_release(
+        self,
+        run_id: str,
+        *,
+        reason: str | None = None,
+        note: str | None = None,
+        delay_seconds: int = 0,
+        metadata: Any = None,
+    ) -> Run:
+        """Take a run from its holder and queue it again."""
+        path = f"/api/runs/{segment(run_id)}/release"
+        body = {
+            "reason": reason,
+            "note": note,
+            "delay_seconds": delay_seconds,
+            "metadata": metadata,
+        }
+        return self._transport.call(_Run, "POST", path, body=body).run
+
+    def force_fail(self, run_id: str, *, reason: str, metadata: Any = None) -> Run:
+        """End a run as failed, whoever holds it; nothing tries it again by itself."""
+        path = f"/api/runs/{segment(run_id)}/fail"
+        body = {"reason": reason, "metadata": metadata}
+        return self._transport.call(_Run, "POST", path, body=body).run
+
+    def bulk(
+        self,
+        verb: Literal["release", "fail", "retry", "recover"],
+        run_ids: Sequence[str],
+        *,
+        reason: str | None = None,
+        metadata: Any = None,
+        key: str | None = None,
+    ) -> list[BulkRun]:
+        """Do one of these to up to 50 runs, each for itself; answers in their order."""
+        body = {"run_ids": run_ids, "reason": reason, "metadata": metadata}
+        kept = key or new_key() if verb in ("retry", "recover") else None
+        path = f"/api/runs/bulk/{verb}"
+        return self._transport.call(_BulkRuns, "POST", path, body=body, key=kept).results
 
     def retry(
         self,

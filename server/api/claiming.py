@@ -102,7 +102,8 @@ class Claiming:
     ) -> None:
         self._db = db
         self._asked = asked
-        self._key = key
+        # Claims by hand derive their tokens with it too.
+        self.key = key
         self._lanes: dict[str, Lanes] = {}
         self._waiters: dict[str, dict[Waiter, None]] = {}
         self._empty_since: dict[str, float] = {}
@@ -210,7 +211,7 @@ class Claiming:
                 lanes = Lanes(await list_lanes(self._db, workspace_id))
                 self._lanes[workspace_id] = lanes
             teams, calls = _teams(lanes, wishes)
-            outer, inner, outer_previous, inner_previous = self._key
+            outer, inner, outer_previous, inner_previous = self.key
             rows = await claim_runs(
                 self._asked, workspace_id, teams=teams, calls=calls, newest_lane=lanes.newest,
                 outer=outer, inner=inner, outer_previous=outer_previous,

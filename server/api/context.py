@@ -9,7 +9,10 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from server.contract.base import PageQuery
+from server.errors import Problem
 from server.rules.cursors import decode_cursor, encode_cursor
+from server.store.keys import KeyRow
+from server.store.workspaces import WorkspaceRow
 
 if TYPE_CHECKING:
     from server.api.services import Services
@@ -42,6 +45,14 @@ class Caller:
     every_workspace: bool = False
     causes: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
+    def needed_session(self) -> tuple[str, str]:
+        """The session and its agent's name; refused where the caller has none."""
+        if self.agent_name is None:
+            raise Problem("identity_required", header="X-Agent-Name")
+        if self.session_id is None:
+            raise Problem("identity_required", header="X-Session-ID")
+        return self.session_id, self.agent_name
+
     def cause(self, action: str) -> str:
         """Who does what through what, as JSON for the database."""
         known = self.causes.get(action)
@@ -58,6 +69,30 @@ class Caller:
                 }
             ).decode()
         return known
+
+
+def make_caller(
+    key: KeyRow, workspace: WorkspaceRow, agent_name: str | None, session_id: str | None,
+    origin_kind: str, every: bool,
+) -> Caller:  # fmt: skip
+    """The caller that acts with this key in this workspace."""
+    kind, ref = "agent_session", session_id or agent_name or ""
+    if agent_name is None:
+        kind, ref = key.actor_kind or "human", key.name
+    return Caller(
+        key_id=key.key_id,
+        key_name=key.name,
+        role=key.role,
+        workspace_id=workspace.workspace_id,
+        workspace_name=workspace.name,
+        all_workspaces=key.workspace_id is None,
+        agent_name=agent_name,
+        session_id=session_id,
+        actor_kind=kind,
+        actor_ref=ref,
+        origin_kind=origin_kind,
+        every_workspace=every,
+    )
 
 
 class EventStream:

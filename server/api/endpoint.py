@@ -11,7 +11,7 @@ from server.api import headers as read
 from server.api.answer import NOTHING, send_answer, send_problem, send_stream
 from server.api.context import Caller, Context, EventStream
 from server.api.decode import BodyDecoder
-from server.api.query import QueryDecoder, refuse_parameters
+from server.api.query import QueryDecoder, refuse_parameters, shown_ticket
 from server.api.route import Route
 from server.api.shape import plain_types, struct_fields
 from server.api.tally import requests
@@ -102,7 +102,12 @@ class Endpoint:
         route, identity = self.route, self._identity
         caller: Caller | None = NOBODY
         visit = None
-        if route.roles:
+        if b"wl_key_" in scope["query_string"]:
+            raise Problem("invalid_credentials", "A key has no place in an address.")
+        ticket = shown_ticket(scope["query_string"]) if route.streams else None
+        if ticket is not None:
+            caller = await identity.ticket(scope, route, ticket)
+        elif route.roles:
             caller = identity.recall(scope, headers, route.agent)
             if caller is None:
                 visit = await identity.visit(scope, headers, route)

@@ -2,36 +2,59 @@
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from server.db.pool import Database, Fault
 from server.errors import Problem
-from server.store.events import latest_sequence, read_feed
+from server.store.events import latest_sequence
+from server.store.streams import FeedRow, read_feed, read_signals
 from server.telemetry import LoopFailed, occur
 
 PAGE_COUNT: Final = 500
+# Between two looks at the log: what is committed meanwhile is read together.
+LOOK_EVERY_SECONDS: Final = 0.02
+
+
+class Topic(NamedTuple):
+    """What a stream is about: a task and all below it, the workspace, or a session."""
+
+    kind: str
+    name: str
+
+
+class Told(NamedTuple):
+    """A frame of a stream; last: nothing comes behind it."""
+
+    sequence: int
+    frame: bytes
+    last: bool = False
 
 
 class Subscriber:
-    """One stream of one task: the frames that came since it joined."""
+    """One stream: the frames that came since it joined."""
 
-    def __init__(self, task_id: str, limit: int) -> None:
-        self.task_id = task_id
+    def __init__(
+        self, topic: Topic, limit: int, fits: Callable[[str, str | None], bool] | None = None
+    ) -> None:
+        self.topic = topic
+        # Whether an event of this type and task is wanted.
+        self.fits = fits
         # Everything behind this sequence comes as a frame, nothing up to it does.
         self.joined_at = 0
         # More frames waited than may: the stream has to read the log, or to give up.
         self.overflowed = False
         self.closed = False
         self._limit = limit
-        self._frames: deque[tuple[int, bytes, bool]] = deque()
+        self._frames: deque[Told] = deque()
         self._come = asyncio.Event()
 
-    def push(self, sequence: int, frame: bytes, last: bool) -> None:
-        """Takes a frame; last: nothing comes behind it."""
+    def push(self, told: Told) -> None:
+        """Takes a frame."""
         if len(self._frames) >= self._limit:
             self.overflowed = True
         if not self.overflowed:
-            self._frames.append((sequence, frame, last))
+            self._frames.append(told)
         self._come.set()
 
     def close(self) -> None:
@@ -39,7 +62,7 @@ class Subscriber:
         self.closed = True
         self._come.set()
 
-    async def take(self, seconds: float) -> tuple[int, bytes, bool] | None:
+    async def take(self, seconds: float) -> Told | None:
         """The next frame; None if none came in time, or none will come."""
         if not self._frames and not self.closed and not self.overflowed:
             self._come.clear()
@@ -57,13 +80,14 @@ class Feed:
         self._db = db
         self._workspace_id = workspace_id
         self._position: int | None = None
-        self._subscribers: set[Subscriber] = set()
+        self._subscribers: dict[Topic, set[Subscriber]] = {}
         self._hinted = asyncio.Event()
-        self._joining = asyncio.Lock()
+        # Held while a page is read for those who have joined: who comes meanwhile joins behind it.
+        self._reading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._subscribers)
+        return sum(map(len, self._subscribers.values()))
 
     def hint(self) -> None:
         """The log may have grown."""
@@ -72,8 +96,8 @@ class Feed:
     async def join(self, subscriber: Subscriber) -> None:
         """Sends it every event behind its joined_at from now on."""
         # First of all: a feed without subscribers is forgotten by the hub, and hears no hints.
-        self._subscribers.add(subscriber)
-        async with self._joining:
+        self._subscribers.setdefault(subscriber.topic, set()).add(subscriber)
+        async with self._reading:
             if self._position is None:
                 self._position = await latest_sequence(self._db, self._workspace_id)
             subscriber.joined_at = self._position
@@ -82,7 +106,10 @@ class Feed:
 
     def leave(self, subscriber: Subscriber) -> None:
         """Sends it nothing more."""
-        self._subscribers.discard(subscriber)
+        others = self._subscribers.get(subscriber.topic, set())
+        others.discard(subscriber)
+        if not others:
+            self._subscribers.pop(subscriber.topic, None)
         if not self._subscribers and self._task is not None:
             self._task.cancel()
             self._task = None
@@ -90,8 +117,9 @@ class Feed:
 
     def close(self) -> None:
         """Ends all streams."""
-        for subscriber in self._subscribers:
-            subscriber.close()
+        for subscribers in self._subscribers.values():
+            for subscriber in subscribers:
+                subscriber.close()
 
     async def _run(self) -> None:
         while True:
@@ -102,31 +130,82 @@ class Feed:
                     pass
             except Problem:
                 # The database is away: the next poll hints again.
-                continue
+                pass
             except Fault as error:
                 # As above, but somebody should know.
                 occur(LoopFailed, loop="feed", error=error)
+            await pause(LOOK_EVERY_SECONDS)
 
     async def _publish(self) -> bool:
         """Passes on the next page of the log; whether there may be more."""
-        position = self._position or 0
-        watched = {subscriber.task_id for subscriber in self._subscribers}
-        rows = await read_feed(
-            self._db, workspace_id=self._workspace_id, after=position, watched=list(watched),
-            limit=PAGE_COUNT,
-        )  # fmt: skip
-        for sequence, event_type, task_id, above, timeline in rows:
-            if timeline is not None:
-                told = frame(sequence, event_type, timeline)
-                for subscriber in self._subscribers:
-                    if subscriber.task_id in above:
-                        gone = event_type == "task.deleted" and task_id == subscriber.task_id
-                        subscriber.push(sequence, told, gone)
-            self._position = sequence
-        return len(rows) == PAGE_COUNT
+        async with self._reading:
+            position = self._position or 0
+            sessions = self._names("session")
+            rows = await read_feed(
+                self._db, workspace_id=self._workspace_id, after=position, limit=PAGE_COUNT,
+                watched=self._names("task"), whole=bool(self._names("workspace")),
+                signals=bool(sessions),
+            )  # fmt: skip
+            if not rows:
+                return False
+            newest = rows[-1].sequence
+            signals: dict[int, list[tuple[str, bytes]]] = {}
+            if any(row.signal for row in rows):
+                for sequence, session_id, name, data in await read_signals(
+                    self._db, workspace_id=self._workspace_id, sessions=sessions, after=position,
+                    upto=newest,
+                ):  # fmt: skip
+                    told = signal_frame(sequence, name, data)
+                    signals.setdefault(sequence, []).append((session_id, told))
+            for row in rows:
+                self._tell(row, signals.get(row.sequence, ()))
+            self._position = newest
+        return newest >= position + PAGE_COUNT
+
+    def _names(self, kind: str) -> list[str]:
+        return [topic.name for topic in self._subscribers if topic.kind == kind]
+
+    def _tell(self, row: FeedRow, signals: "list[tuple[str, bytes]] | tuple[()]") -> None:
+        sequence, event_type, task_id = row.sequence, row.event_type, row.task_id
+        if row.timeline is not None:
+            frame = task_frame(sequence, event_type, row.timeline)
+            for name in row.watched:
+                last = event_type == "task.deleted" and task_id == name
+                self._push(Topic("task", name), Told(sequence, frame, last), row)
+        if row.logged is not None:
+            frame = workspace_frame(sequence, event_type, row.logged)
+            self._push(Topic("workspace", ""), Told(sequence, frame), row)
+        for session_id, frame in signals:
+            self._push(Topic("session", session_id), Told(sequence, frame), row)
+
+    def _push(self, topic: Topic, told: Told, row: FeedRow) -> None:
+        for subscriber in self._subscribers.get(topic, ()):
+            if subscriber.fits is None or subscriber.fits(row.event_type, row.task_id):
+                subscriber.push(told)
 
 
-def frame(sequence: int, event_type: str, timeline: str) -> bytes:
+def task_frame(sequence: int, event_type: str, timeline: str) -> bytes:
     """An event as a frame of a task's stream."""
     data = f'{{"sequence":{sequence},"type":"{event_type}","timeline":{timeline}}}'
     return f"id: {sequence}\nevent: {event_type}\ndata: {data}\n\n".encode()
+
+
+def workspace_frame(sequence: int, event_type: str, event: str) -> bytes:
+    """An event as a frame of a workspace's stream."""
+    data = f'{{"sequence":{sequence},"type":"{event_type}","event":{event}}}'
+    return f"id: {sequence}\nevent: {event_type}\ndata: {data}\n\n".encode()
+
+
+def signal_frame(sequence: int, name: str, data: str) -> bytes:
+    """What an event tells a session, as a frame of its stream."""
+    return f"id: {sequence}\nevent: {name}\ndata: {data}\n\n".encode()
+
+
+async def pause(seconds: float) -> None:
+    """Lets time pass without a wake-up."""
+    over = asyncio.get_running_loop().create_future()
+    timer = asyncio.get_running_loop().call_later(seconds, over.set_result, None)
+    try:
+        await over
+    finally:
+        timer.cancel()

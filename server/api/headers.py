@@ -163,3 +163,17 @@ def takes_gzip(headers: Headers) -> bool:
 def unfit(name: str) -> Problem:
     """What to say of a header whose value is not valid."""
     return Problem("invalid_query", f"{name} is not valid.", parameter=name)
+
+
+def telling(headers: Headers, agent: bool) -> tuple[bytes | None, ...]:
+    """All that decides who the caller is, but for what the query and the body say."""
+    get = headers.get
+    return (
+        get(b"authorization"),
+        get(b"x-session-id"),
+        get(b"x-agent-name"),
+        get(b"x-api-key"),
+        get(b"x-workspace"),
+        get(b"x-origin-kind"),
+        b"agent" if agent else None,
+    )

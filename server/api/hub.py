@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from server.api.feed import Feed
+from server.api.feed import Feed, pause
 from server.db.listen import listen
 from server.db.pool import Database
 from server.errors import Problem
@@ -135,10 +135,3 @@ class Hub:
                     )
         finally:
             self._sending = None
-
-
-async def pause(seconds: float) -> None:
-    """Lets time pass without a wake-up."""
-    over = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(seconds, over.set_result, None)
-    await over

@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 from server import limits
 from server.api import headers as read
-from server.api.context import Caller
+from server.api.context import Caller, make_caller
 from server.api.headers import Headers
 from server.api.query import query_pairs
 from server.api.rates import Buckets, Failures, make_room
@@ -16,16 +16,17 @@ from server.api.route import Route
 from server.db.pool import Database
 from server.errors import Problem
 from server.rules.ids import is_id
+from server.rules.tickets import open_ticket
 from server.rules.tokens import api_key_hash
-from server.store.keys import KeyRow, find_key, touch_key
-from server.store.sessions import register_session, see_session
+from server.store.keys import KeyRow, find_key, find_key_by_id, touch_key
+from server.store.sessions import attend_session, register_session, see_session
 from server.store.workspaces import WorkspaceRow, find_workspace
 from server.telemetry import AuthFailed, occur
 
-Recalled = tuple[bytes | None, ...]
-
 DEFAULT_WORKSPACE: Final = "default"
 EVERY_WORKSPACE: Final = "*"
+# A stream looks at its key every four seconds, so that five pass at most until it ends.
+LIVING_SECONDS: Final = 1.0
 
 
 class HeldKey(NamedTuple):
@@ -56,10 +57,15 @@ class Session(NamedTuple):
 class Identity:
     """Knows callers; what it remembers is at most 5 s old and may be forgotten at any time."""
 
-    def __init__(self, db: Database, rate_limit: float = 0) -> None:
+    def __init__(
+        self, db: Database, rate_limit: float = 0, secrets: tuple[bytes, ...] = ()
+    ) -> None:
         self._db = db
-        self._callers: dict[Recalled, tuple[Caller, float]] = {}
+        # Tickets were made with one of them.
+        self._secrets = secrets
+        self._callers: dict[tuple[bytes | None, ...], tuple[Caller, float]] = {}
         self._keys: dict[bytes, HeldKey] = {}
+        self._living: dict[str, float] = {}
         self._finding: dict[bytes, asyncio.Future[KeyRow | None]] = {}
         self._workspaces: dict[str, WorkspaceRow] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
@@ -68,7 +74,7 @@ class Identity:
 
     def recall(self, scope: Scope, headers: Headers, agent: bool) -> Caller | None:
         """The caller if the same headers came a moment ago, else None."""
-        held = self._callers.get(_telling(headers, agent))
+        held = self._callers.get(read.telling(headers, agent))
         if held is None or held[1] < time.monotonic() or _may_name(scope["query_string"]):
             return None
         if self._buckets:
@@ -100,33 +106,16 @@ class Identity:
         session_id = read.session_id(headers, agent)
         if session_id is not None and agent_name is not None:
             await self._see(visit.workspace.workspace_id, session_id, agent_name)
-        kind, ref = "agent_session", session_id or agent_name or ""
-        if agent_name is None:
-            kind, ref = key.actor_kind or "human", key.name
-        caller = Caller(
-            key_id=key.key_id,
-            key_name=key.name,
-            role=key.role,
-            workspace_id=visit.workspace.workspace_id,
-            workspace_name=visit.workspace.name,
-            all_workspaces=key.workspace_id is None,
-            agent_name=agent_name,
-            session_id=session_id,
-            actor_kind=kind,
-            actor_ref=ref,
-            origin_kind=read.origin_kind(headers, agent),
-            every_workspace=visit.every,
-        )
+        origin = read.origin_kind(headers, agent)
+        caller = make_caller(key, visit.workspace, agent_name, session_id, origin, visit.every)
         if not visit.once:
             make_room(self._callers)
-            self._callers[_telling(headers, agent)] = (caller, visit.key.until)
+            self._callers[read.telling(headers, agent)] = (caller, visit.key.until)
         return caller
 
     async def register(self, caller: Caller, channel: str | None, capabilities: list[str]) -> None:
         """Makes the caller's session, or renews it with what it last asked for."""
-        session_id, agent_name = caller.session_id, caller.agent_name
-        if session_id is None or agent_name is None:
-            raise Problem("identity_required", header="X-Session-ID")
+        session_id, agent_name = caller.needed_session()
         place = (caller.workspace_id, session_id)
         offer = (channel, tuple(sorted(set(capabilities))))
         known = self._sessions.get(place)
@@ -138,14 +127,46 @@ class Identity:
         make_room(self._sessions)
         self._sessions[place] = Session(agent_name, now, offer)
 
-    async def still_valid(self, scope: Scope, headers: Headers) -> bool:
-        """Whether the credential of an open stream still is one."""
+    async def attend(self, caller: Caller) -> None:
+        """Makes the caller's session, or renews it, whatever it last asked for."""
+        session_id, agent_name = caller.needed_session()
+        if not await attend_session(self._db, caller.workspace_id, session_id, agent_name):
+            raise Problem("identity_mismatch", session_id=session_id)
+
+    async def ticket(self, scope: Scope, route: Route, shown: str) -> Caller:
+        """Checks a ticket, and knows the caller it stands for."""
+        ticket = open_ticket(shown, self._secrets)
+        key = None
+        if ticket is not None:
+            key = await find_key_by_id(self._db, ticket.key_id, ticket.expires_at)
+        if ticket is None or key is None:
+            raise self._unknown(scope)
+        route.admit(key.role)
+        for name in _named(scope, {}):
+            if name not in (ticket.workspace_id, ticket.workspace_name):
+                raise Problem("workspace_not_found", id=name)
+        workspace = WorkspaceRow(ticket.workspace_id, ticket.workspace_name)
+        caller = make_caller(
+            key, workspace, ticket.agent_name, ticket.session_id, ticket.origin_kind, False
+        )
+        if route.agent:
+            caller.needed_session()
+        return caller
+
+    async def still_valid(self, caller: Caller) -> bool:
+        """Whether the key behind an open stream still is one; asked once for all its streams."""
+        now = time.monotonic()
+        if self._living.get(caller.key_id, 0) > now:
+            return True
         try:
-            await self._key(scope, headers)
+            key = await find_key_by_id(self._db, caller.key_id, None)
         except Problem as problem:
-            # While the database is away, nobody knows; a bad key is not the only refusal of one.
+            # While the database is away, nobody knows.
             return problem.status == 503
-        return True
+        if key is not None:
+            make_room(self._living)
+            self._living[caller.key_id] = now + LIVING_SECONDS
+        return key is not None
 
     async def _key(self, scope: Scope, headers: Headers) -> HeldKey:
         shown = read.credential(headers)
@@ -159,15 +180,19 @@ class Identity:
         row = await self._find(secret_hash)
         if row is None:
             self._keys.pop(secret_hash, None)
-            occur(AuthFailed, reason="invalid_credentials")
-            client = scope.get("client")
-            self._failures.note(client[0] if client else "", now)
-            raise Problem("invalid_credentials")
+            raise self._unknown(scope)
         lasts = min(limits.KEY_CACHE_SECONDS, row.expires_in_seconds or limits.KEY_CACHE_SECONDS)
         held = HeldKey(row, now + lasts)
         make_room(self._keys)
         self._keys[secret_hash] = held
         return held
+
+    def _unknown(self, scope: Scope) -> Problem:
+        """What to say of a credential that is none; too many of them are slowed down."""
+        occur(AuthFailed, reason="invalid_credentials")
+        client = scope.get("client")
+        self._failures.note(client[0] if client else "", time.monotonic())
+        return Problem("invalid_credentials")
 
     async def _find(self, secret_hash: bytes) -> KeyRow | None:
         """Asks the database once, however many requests want to know."""
@@ -223,20 +248,6 @@ class Identity:
             known = self._sessions[place] = Session(owner, now, offer)
         if known.agent_name != agent_name:
             raise Problem("identity_mismatch", session_id=session_id)
-
-
-def _telling(headers: Headers, agent: bool) -> Recalled:
-    """All that decides who the caller is, but for what the query and the body say."""
-    get = headers.get
-    return (
-        get(b"authorization"),
-        get(b"x-session-id"),
-        get(b"x-agent-name"),
-        get(b"x-api-key"),
-        get(b"x-workspace"),
-        get(b"x-origin-kind"),
-        b"agent" if agent else None,
-    )
 
 
 def _fresh(session: Session, now: float) -> bool:

@@ -11,8 +11,8 @@ import msgspec
 from server.api.context import EventStream
 from server.api.route import LETTERS, Route
 from server.api.routes import ROUTES
+from server.codes import CODES
 from server.contract.base import Encoded, ErrorEnvelope, FreeJson
-from server.errors import CODES
 
 REF: Final = "#/components/schemas/{name}"
 PLACE: Final = re.compile(r"{(\w+)}")

@@ -81,3 +81,8 @@ def refuse_parameters(raw: bytes) -> None:
 
 def _unknown(name: str) -> Problem:
     return Problem("invalid_query", f"There is no parameter {name}.", parameter=name)
+
+
+def shown_ticket(raw: bytes) -> str | None:
+    """The ticket of a stream, if one is shown."""
+    return query_pairs(raw).get("ticket") if b"ticket=" in raw else None

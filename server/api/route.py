@@ -42,6 +42,11 @@ class Route:
         """Whether the caller must be an agent's session."""
         return self.path.startswith("/api/agent/")
 
+    @property
+    def streams(self) -> bool:
+        """Whether it answers a stream, which a ticket opens as well."""
+        return self.media_type == "text/event-stream"
+
     def admit(self, role: str) -> None:
         """Refuses a role that may not call this."""
         if LETTERS[role] not in self.roles:

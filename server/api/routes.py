@@ -7,24 +7,26 @@ from server.api import (
     approvals,
     bulk,
     dependencies,
+    docs,
     drafts,
     events,
     graphs,
+    inspect,
     keys,
     leases,
+    observe,
     operations,
     pauses,
+    profiles,
     runs,
+    sessions,
+    streams,
     tasks,
+    tickets,
     workspaces,
 )
 from server.api.route import Route
-
-LEASE_ERRORS: Final = (
-    "run_not_found", "invalid_claim_token", "foreign_run", "claim_token_required",
-    "no_active_lease", "stale_fence", "run_canceled", "task_run_already_terminal",
-    "lease_released", "lease_revoked", "lease_expired",
-)  # fmt: skip
+from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
 HOT: Final = (
     Route(
@@ -58,6 +60,10 @@ HOT: Final = (
         errors=("bulk_too_large", "duplicate_item"),
     ),
     Route("GET", "/api/agent/leases", leases.list_leases, "agent.leases", "AOM"),
+    Route(
+        "GET", "/api/agent/stream", streams.stream_session, "agent.stream", "AOM",
+        media_type="text/event-stream",
+    ),
     Route(
         "POST", "/api/leases/verify", leases.verify, "leases.verify", errors=("run_not_found",)
     ),
@@ -148,6 +154,19 @@ TASKS: Final = (
         errors=("task_not_found", "dependency_not_found"),
     ),
     Route(
+        "GET", "/api/tasks/{id}/execution-profile", profiles.get_profile, "tasks.get_profile",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "PUT", "/api/tasks/{id}/execution-profile", profiles.put_profile, "tasks.set_profile",
+        "OM", operator=True, errors=("task_not_found", "profile_locked", "lane_limit"),
+    ),
+    Route(
+        "DELETE", "/api/tasks/{id}/execution-profile", profiles.delete_profile,
+        "tasks.delete_profile", "OM", (204,), operator=True,
+        errors=("task_not_found", "profile_not_found", "profile_locked", "lane_limit"),
+    ),
+    Route(
         "GET", "/api/tasks/{id}/runs", runs.list_runs, "tasks.list_runs",
         errors=("task_not_found",),
     ),
@@ -163,39 +182,41 @@ TASKS: Final = (
         errors=("task_not_found",),
     ),
     Route(
-        "GET", "/api/tasks/{id}/stream", events.stream_task, "tasks.stream",
+        "GET", "/api/tasks/{id}/stream", streams.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
     ),
     Route(
-        "GET", "/tasks/{id}/stream", events.stream_task, "tasks.stream",
+        "GET", "/api/tasks/{id}/tree", observe.get_tree, "tasks.tree", errors=("task_not_found",)
+    ),
+    Route(
+        "GET", "/api/tasks/{id}/graph", observe.get_graph, "tasks.graph",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "GET", "/api/tasks/{id}/explain", observe.explain_task, "tasks.explain",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "GET", "/api/tasks/{id}/inspect", inspect.inspect_task, "tasks.inspect",
+        errors=("task_not_found",),
+    ),
+    Route(
+        "GET", "/tasks/{id}/stream", streams.stream_task, "tasks.stream",
         media_type="text/event-stream", errors=("task_not_found",),
     ),
 )  # fmt: skip
 
-RUNS: Final = (
+OBSERVE: Final = (
+    Route("GET", "/api/task-runs", runs.search_runs, "runs.list"),
     Route(
-        "GET", "/api/task-runs/{id}", runs.get_run, "tasks.get_run", errors=("run_not_found",)
+        "GET", "/api/runs/{id}/inspect", inspect.inspect_run, "tasks.inspect",
+        errors=("run_not_found",),
     ),
+    Route("GET", "/api/sessions", sessions.list_sessions, "sessions.list"),
     Route(
-        "POST", "/api/task-runs/{id}/cancel", runs.cancel_run, "tasks.cancel_run", "OM",
-        operator=True, errors=("run_not_found", "task_run_already_terminal"),
+        "GET", "/api/observe/stream", streams.stream_workspace, "observe.stream",
+        media_type="text/event-stream",
     ),
-    Route(
-        "POST", "/api/runs/{id}/retry", runs.retry_run, "tasks.retry_run", "OM", (201,),
-        keyed=True, operator=True, errors=(
-            "run_not_found", "task_run_still_active", "task_run_already_terminal",
-            "run_superseded", "run_already_retried", "open_run_exists", "task_canceled",
-            "retry_chain_too_deep", "lane_limit",
-        ),
-    ),
-    Route(
-        "POST", "/api/runs/{id}/recover", runs.recover_run, "tasks.recover_run", "OM", (201,),
-        keyed=True, operator=True, errors=(
-            "run_not_found", "task_run_not_recoverable", "task_canceled", "retry_chain_too_deep",
-            "lane_limit",
-        ),
-    ),
-    Route("GET", "/api/events", events.list_events, "events.list"),
 )  # fmt: skip
 
 KEYS: Final = (
@@ -230,7 +251,9 @@ WORKSPACES: Final = (
 )  # fmt: skip
 
 OPERATIONS: Final = (
+    Route("GET", "/api/events", events.list_events, "events.list"),
     Route("GET", "/api/whoami", operations.whoami, "whoami"),
+    Route("POST", "/api/auth/stream-ticket", tickets.make_ticket, "auth.stream_ticket"),
     Route("GET", "/healthz", operations.healthz, "healthz", roles=""),
     Route("GET", "/readyz", operations.readyz, "readyz", roles="", ok=(200, 503)),
     Route("GET", "/version", operations.version, "version", roles=""),
@@ -239,6 +262,7 @@ OPERATIONS: Final = (
         errors=("authentication_required", "invalid_credentials"),
     ),
     Route("GET", "/openapi.json", operations.openapi, "openapi", roles=""),
+    Route("GET", "/docs/errors", docs.errors, "docs.errors", roles="", media_type="text/html"),
 )  # fmt: skip
 
-ROUTES: Final = (*HOT, *TASKS, *RUNS, *KEYS, *WORKSPACES, *OPERATIONS)
+ROUTES: Final = (*HOT, *TASKS, *OBSERVE, *RUNS, *MANUAL, *FORCE, *KEYS, *WORKSPACES, *OPERATIONS)

@@ -1,19 +1,27 @@
 """Runs: the attempts at a task."""
 
+from typing import Final
+
+import msgspec
+
 from server.api.context import Context, RunId, TaskId
 from server.api.paging import pages
 from server.contract.base import Encoded
 from server.contract.runs import (
     CancelRequest,
-    ForceRetryRequest,
     RunDetailResponse,
     RunListQuery,
     RunListResponse,
-    RunPairResponse,
     RunResponse,
+    RunSearchQuery,
 )
 from server.errors import Problem
 from server.store import runs, tasks
+from server.telemetry import RunEnded, occur
+
+LEASED: Final = frozenset(("claimed", "starting", "running"))
+# Greater than every id.
+BEHIND_ALL: Final = "~"
 
 
 async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encoded[RunListResponse]:
@@ -30,6 +38,18 @@ async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encod
         after_at=after_at,
         after_id=after_id,
         limit=query.limit,
+    )
+    return pages(ctx, query, "runs", rows)
+
+
+async def search_runs(ctx: Context, query: RunSearchQuery) -> Encoded[RunListResponse]:
+    """Lists the runs of the workspace, the last made first."""
+    [after] = ctx.after(query) or [BEHIND_ALL]
+    filters = msgspec.structs.asdict(query)
+    del filters["cursor"]
+    held = query.stuck is True or LEASED.issuperset(query.status or ("queued",))
+    rows = await runs.search_runs(
+        ctx.services.db, held, workspace_id=ctx.workspace_id, after=after, **filters
     )
     return pages(ctx, query, "runs", rows)
 
@@ -54,37 +74,5 @@ async def cancel_run(ctx: Context, run_id: RunId, body: CancelRequest) -> Encode
         metadata=body.metadata.text if body.metadata else None,
     )
     ctx.services.hub.changed(ctx.workspace_id, offers)
+    occur(RunEnded, outcome="canceled", failure_kind="")
     return Encoded(told.encode())
-
-
-async def retry_run(
-    ctx: Context, run_id: RunId, body: ForceRetryRequest
-) -> Encoded[RunPairResponse]:
-    """Tries a failed run again."""
-    return await _again(ctx, run_id, body, recover=False)
-
-
-async def recover_run(
-    ctx: Context, run_id: RunId, body: ForceRetryRequest
-) -> Encoded[RunPairResponse]:
-    """Fails a run that needs attention, and tries again."""
-    return await _again(ctx, run_id, body, recover=True)
-
-
-async def _again(
-    ctx: Context, run_id: str, body: ForceRetryRequest, recover: bool
-) -> Encoded[RunPairResponse]:
-    made = await runs.retry_run(
-        ctx.services.db,
-        workspace_id=ctx.workspace_id,
-        cause=ctx.cause,
-        run_id=run_id,
-        recover=recover,
-        reason=body.reason,
-        metadata=body.metadata.text if body.metadata else None,
-        delay_seconds=body.delay_seconds,
-        key=ctx.idempotency_key,
-        request_hash=ctx.request_hash if ctx.idempotency_key else None,
-    )
-    ctx.services.hub.changed(ctx.workspace_id, made.offers)
-    return Encoded(made.body.encode(), replayed=made.replayed)

@@ -11,7 +11,6 @@ from server.contract.base import (
     Json,
     Origin,
     PageQuery,
-    Query,
     Time,
     TimeInput,
 )
@@ -55,14 +54,6 @@ class TimelineItem(Answer):
     timestamp: Time
 
 
-class StreamEvent(Answer):
-    """The data of a frame of a task's stream."""
-
-    sequence: int
-    type: str
-    timeline: TimelineItem
-
-
 class TimelineResponse(Answer):
     """A page of a task's timeline."""
 
@@ -82,12 +73,6 @@ class TimelineQuery(PageQuery):
     """From where to read a task's timeline."""
 
     after_sequence: Sequence = 0
-
-
-class StreamQuery(Query):
-    """From where to follow a task's stream."""
-
-    after_sequence: Sequence | None = None
 
 
 class EventListQuery(PageQuery):

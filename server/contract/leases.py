@@ -239,8 +239,7 @@ class LeaseFailRequest(LeaseWork, kw_only=True):
     metadata: CauseMetadata | None = None
 
     def __post_init__(self) -> None:
-        if self.failure_kind in RESERVED_FAILURE_KINDS:
-            raise FieldError("failure_kind", "reserved", "is reserved to the server")
+        check_failure_kind(self.failure_kind)
         self.error = cut_error(self.error)
 
 
@@ -258,6 +257,12 @@ class LeaseVerifyRequest(Request):
     run_id: Identifier
     fence: Count
     claim_token: str | None = None
+
+
+def check_failure_kind(kind: str) -> None:
+    """Refuses a kind that only the server may give."""
+    if kind in RESERVED_FAILURE_KINDS:
+        raise FieldError("failure_kind", "reserved", "is reserved to the server")
 
 
 def cut_error(text: str) -> str:

@@ -183,3 +183,13 @@ class ExecutionProfileInput(Request):
     runtime: RuntimeInput = field(default_factory=RuntimeInput)
     created_at: TimeInput | None = None
     updated_at: TimeInput | None = None
+
+
+class ProfilePutRequest(ExecutionProfileInput):
+    """All demands of one task, instead of those before."""
+
+
+class ProfileResponse(Answer):
+    """All demands of one task."""
+
+    profile: ExecutionProfile

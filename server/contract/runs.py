@@ -121,18 +121,19 @@ class RunListResponse(Answer):
     next_cursor: str | None
 
 
-class RunPairResponse(Answer):
-    """A run and the run that follows it."""
-
-    previous_run: Run
-    run: Run
-
-
 class RunListQuery(PageQuery):
     """Which runs of a task to list."""
 
     status: list[RunStatus] | None = None
     session_id: str | None = None
+
+
+class RunSearchQuery(RunListQuery):
+    """Which runs of the workspace to list."""
+
+    agent_name: str | None = None
+    task_id: str | None = None
+    stuck: bool | None = None
 
 
 class StartRequest(Request):
@@ -148,11 +149,3 @@ class CancelRequest(Request):
 
     reason: Reason | None = None
     metadata: CauseMetadata | None = None
-
-
-class ForceRetryRequest(Request):
-    """Why and when an ended run is to be tried again; metadata is the new run's."""
-
-    reason: Reason | None = None
-    metadata: Metadata | None = None
-    delay_seconds: Delay = 0

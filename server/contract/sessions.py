@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from server.contract.base import Answer, Time
+from server.contract.base import Answer, PageQuery, Time
 
 SessionState = Literal["active", "stopped"]
 
@@ -18,3 +18,24 @@ class SessionInfo(Answer):
     state: SessionState
     created_at: Time
     updated_at: Time
+
+
+class SessionEntry(SessionInfo):
+    """A session in a list, with what it asked for last and how many leases it holds."""
+
+    capabilities: list[str]
+    lease_count: int
+
+
+class SessionListResponse(Answer):
+    """A page of sessions."""
+
+    sessions: list[SessionEntry]
+    next_cursor: str | None
+
+
+class SessionListQuery(PageQuery):
+    """Which sessions to list."""
+
+    state: SessionState | None = None
+    agent_name: str | None = None

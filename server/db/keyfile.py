@@ -3,13 +3,23 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from secrets import token_hex
+from secrets import token_hex, token_urlsafe
+
+from server.config import Config
 
 
 def make_directory(path: Path) -> None:
     """Makes a directory that only its owner may enter; one that exists stays as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
+
+
+def secrets_in_use(config: Config) -> tuple[bytes, ...]:
+    """The server secret, then the one before it if there is one."""
+    secret = config.secret
+    if secret is None:
+        secret = read_or_make(config.data_dir / "secret", lambda: token_urlsafe(48)).encode()
+    return (secret, config.secret_previous) if config.secret_previous else (secret,)
 
 
 def read_or_make(path: Path, make: Callable[[], str]) -> str:

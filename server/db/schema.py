@@ -1,11 +1,13 @@
 """Brings the database's schema to the version this server was written for."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 # The version that schema.sql inserts; a test holds the two together.
 EXPECTED = 1
@@ -16,12 +18,33 @@ LOCK = 0x776C7363
 PACKAGE = Path(__file__).parents[1]
 MIGRATIONS = Path(__file__).with_name("migrations")
 # What schema.sql is followed by, in this order.
-PARTS = ("wire.sql", "drafts.sql", "approvals.sql", "pauses.sql", "planner.sql")
+PARTS = (
+    "wire.sql",
+    "drafts.sql",
+    "approvals.sql",
+    "pauses.sql",
+    "profiles.sql",
+    "force.sql",
+    "manual.sql",
+    "streams.sql",
+    "observe.sql",
+    "inspect.sql",
+    "planner.sql",
+)
 
 TAKE_LOCK = "select pg_advisory_xact_lock(%(lock)s)"
 KNOWN = "select to_regclass('schema_version') is not null"
 VERSION = "select version, compatible_from from schema_version"
 RESTORED = "update task set fence = fence + 1000000"
+LOCK_SECRETS = "lock table server_secret in exclusive mode"
+# A new secret is admitted beside one that is known already, and the first of all.
+ADMIT = """
+    insert into server_secret (fingerprint) select %(present)s
+     where not exists (select from server_secret)
+        or exists (select from server_secret where fingerprint = any (%(in_use)s))
+        on conflict do nothing
+"""
+KNOWS_FINGERPRINT = "select exists (select from server_secret where fingerprint = %(present)s)"
 LOCK_CLOCK = "lock table test_clock in exclusive mode"
 SHOW_CLOCK = "insert into test_clock select interval '0' where not exists (select from test_clock)"
 MOVE_CLOCK = """
@@ -74,6 +97,31 @@ def check(conninfo: str) -> Version:
         if not _known(connection):
             raise SchemaError("the database is empty: run `worklease schema apply`")
         return _checked(_version(connection))
+
+
+def understood(name: str, conninfo: str | None) -> None:
+    """Raises SchemaError for a connection string that is none, without a word of what is in it."""
+    try:
+        conninfo_to_dict(conninfo or "")
+    except psycopg.ProgrammingError:
+        raise SchemaError(f"{name}: is not a PostgreSQL connection string") from None
+
+
+def admit(conninfo: str, in_use: Sequence[bytes]) -> None:
+    """Keeps out a server whose secret the others do not share; raises SchemaError.
+
+    in_use: its secret, then the one before it. The database keeps fingerprints only.
+    """
+    prints = [hashlib.sha256(b"worklease " + secret).digest() for secret in in_use]
+    with _connected(conninfo) as connection:
+        connection.execute(LOCK_SECRETS)
+        connection.execute(ADMIT, {"present": prints[0], "in_use": prints})
+        known = connection.execute(KNOWS_FINGERPRINT, {"present": prints[0]}).fetchone()
+    if known != (True,):
+        raise SchemaError(
+            "WORKLEASE_SECRET: this database knows another one; all its servers share one secret"
+            " (to change it, give the old one as WORKLEASE_SECRET_PREVIOUS)"
+        )
 
 
 def restored(conninfo: str) -> int:

@@ -35,6 +35,24 @@ async def find_key(db: Database, secret_hash: bytes) -> KeyRow | None:
     return KeyRow(*row) if row else None
 
 
+# until: of the ticket that names the key, in seconds since 1970; null where none does.
+FIND_KEY_BY_ID = """
+select k.key_id, k.name, k.role, k.workspace_id, w.name, k.agent_name, k.actor_kind,
+       extract(epoch from k.expires_at - lease_now())::float8,
+       k.last_used_at is null or k.last_used_at < lease_now() - interval '1 minute'
+  from api_key k left join workspace w on w.workspace_id = k.workspace_id
+ where k.key_id = %(key_id)s and k.revoked_at is null
+   and (k.expires_at is null or k.expires_at > lease_now())
+   and (%(until)s::float8 is null or to_timestamp(%(until)s) > lease_now())
+"""
+
+
+async def find_key_by_id(db: Database, key_id: str, until: float | None) -> KeyRow | None:
+    """The key, if it is valid now, and so is the ticket that names it."""
+    row = await db.one(FIND_KEY_BY_ID, key_id=key_id, until=until)
+    return KeyRow(*row) if row else None
+
+
 TOUCH_KEY = """
 update api_key set last_used_at = lease_now()
  where key_id = %(key_id)s

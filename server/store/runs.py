@@ -1,6 +1,6 @@
 """Runs."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from server.db.pool import Database
 
@@ -25,6 +25,54 @@ select _cut_result(w.body)::text, p.queued_at, p.run_id
 async def list_runs(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
     """Runs of a task, last queued first, each with its sort values."""
     return await db.many(LIST_RUNS, **filters)
+
+
+# Along the key, or along the runs of one task: the other branch is not run.
+SEARCH_RUNS = """
+select _cut_result(w.body)::text, p.run_id
+  from (select f.run_id from (
+         (select r.run_id from run r
+           left join lateral (select k as lease from lease k where k.workspace_id = r.workspace_id
+             and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
+           where %(task_id)s::text is null and r.workspace_id = %(workspace_id)s
+             and r.run_id < %(after)s
+             and _run_fits(r, l.lease, %(status)s, %(agent_name)s, %(session_id)s, %(stuck)s,
+                           (select lease_now()))
+           order by r.run_id desc limit %(limit)s)
+         union all
+         (select r.run_id from run r
+           left join lateral (select k as lease from lease k where k.workspace_id = r.workspace_id
+             and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
+           where %(task_id)s::text is not null and r.workspace_id = %(workspace_id)s
+             and r.task_id = %(task_id)s and r.run_id < %(after)s
+             and _run_fits(r, l.lease, %(status)s, %(agent_name)s, %(session_id)s, %(stuck)s,
+                           (select lease_now()))
+           order by r.run_id desc limit %(limit)s)) f) p
+  cross join lateral (select w.body from run_wire w
+    where w.workspace_id = %(workspace_id)s and w.run_id = p.run_id offset 0) w
+ order by p.run_id desc
+"""
+
+# Of runs that are held: there are never more than agents hold at once.
+SEARCH_HELD_RUNS = """
+select _cut_result(w.body)::text, p.run_id
+  from (select l.run_id from lease l
+          cross join lateral (select k as run from run k
+            where k.workspace_id = l.workspace_id and k.run_id = l.run_id offset 0) r
+         where l.workspace_id = %(workspace_id)s and l.ended_at is null and l.run_id < %(after)s
+           and (%(task_id)s::text is null or l.task_id = %(task_id)s)
+           and _run_fits(r.run, l, %(status)s, %(agent_name)s, %(session_id)s, %(stuck)s,
+                         (select lease_now()))
+         order by l.run_id desc limit %(limit)s) p
+  cross join lateral (select w.body from run_wire w
+    where w.workspace_id = %(workspace_id)s and w.run_id = p.run_id offset 0) w
+ order by p.run_id desc
+"""
+
+
+async def search_runs(db: Database, held: bool, **filters: Any) -> list[tuple[Any, ...]]:
+    """Runs of the workspace by id, the last first, each with its id; held: all have a lease."""
+    return await db.many(SEARCH_HELD_RUNS if held else SEARCH_RUNS, **filters)
 
 
 GET_RUN = """
@@ -69,24 +117,3 @@ async def cancel_run(db: Database, **call: Any) -> tuple[str, int]:
     """Cancels one run; answers it, and how many runs were put into the queue."""
     [row] = await db.many(CANCEL_RUN, **call)
     return row[0], row[1]
-
-
-class Retried(NamedTuple):
-    """What an operator's further attempt answers."""
-
-    body: str
-    replayed: bool
-    offers: int
-
-
-RETRY_RUN = """
-select body, replayed, offers from retry_run(
-  %(workspace_id)s, %(cause)s::jsonb, %(run_id)s, %(recover)s, %(reason)s, %(metadata)s::json,
-  %(delay_seconds)s, %(key)s, %(request_hash)s)
-"""
-
-
-async def retry_run(db: Database, **call: Any) -> Retried:
-    """Queues a further attempt of a failed run, or of one that needs attention."""
-    [row] = await db.many(RETRY_RUN, **call)
-    return Retried(*row)

@@ -1,5 +1,7 @@
 """Agent sessions."""
 
+from typing import Any
+
 from server.db.pool import Database
 
 SEE_SESSION = """
@@ -43,3 +45,43 @@ async def register_session(
         capabilities=capabilities,
     )
     return row is not None
+
+
+ATTEND_SESSION = """
+insert into agent_session (workspace_id, session_id, agent_name)
+values (%(workspace_id)s, %(session_id)s, %(agent_name)s)
+on conflict (workspace_id, session_id) do update set updated_at = lease_now()
+ where agent_session.agent_name = excluded.agent_name
+returning agent_name
+"""
+
+
+async def attend_session(db: Database, workspace_id: str, session_id: str, agent_name: str) -> bool:
+    """Makes a session that asks for no work yet, or renews it; False if it is another agent's."""
+    row = await db.one(
+        ATTEND_SESSION, workspace_id=workspace_id, session_id=session_id, agent_name=agent_name
+    )
+    return row is not None
+
+
+LIST_SESSIONS = """
+select json_build_object('session_id', s.session_id, 'workspace_id', s.workspace_id,
+         'agent_name', s.agent_name, 'name', s.agent_name, 'channel', s.channel,
+         'capabilities', s.capabilities, 'state', s.state, 'created_at', _utc(s.created_at),
+         'updated_at', _utc(s.updated_at), 'lease_count', (select count(*) from lease l
+           where l.workspace_id = %(workspace_id)s and l.session_id = s.session_id
+             and l.ended_at is null))::text, s.session_id
+  from (select k.*, case when k.updated_at > x.since then 'active' else 'stopped' end as state
+          from agent_session k
+          cross join (select lease_now() - make_interval(secs => %(session_ttl)s) as since) x
+         where k.workspace_id = %(workspace_id)s and k.session_id < %(after)s
+           and (%(agent_name)s::text is null or k.agent_name = %(agent_name)s)
+           and (%(state)s::text is null or (%(state)s = 'active') = (k.updated_at > x.since))
+         order by k.session_id desc limit %(limit)s) s
+ order by s.session_id desc
+"""
+
+
+async def list_sessions(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """Sessions by id, the last first, each with its id."""
+    return await db.many(LIST_SESSIONS, **filters)

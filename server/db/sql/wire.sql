@@ -80,7 +80,8 @@ create function _is_live(p_lease lease) returns boolean language sql stable as $
 $$;
 
 create function _is_held(p_lease lease) returns boolean language sql stable as $$
-  select _is_live(p_lease) or coalesce(p_lease.ended_how in ('complete', 'fail', 'deadline', 'cancel'), false)
+  select _is_live(p_lease) or coalesce(p_lease.ended_how in (
+    'complete', 'fail', 'deadline', 'cancel', 'force'), false)
 $$;
 
 -- On which the holder of the run and others talk about it; computed, not stored.

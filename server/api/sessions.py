@@ -1,0 +1,27 @@
+"""Sessions: the agent processes that are, or were, at work."""
+
+from typing import Final
+
+from server.api.context import Context
+from server.api.paging import pages
+from server.contract.base import Encoded
+from server.contract.sessions import SessionListQuery, SessionListResponse
+from server.store import sessions
+
+# Greater than every id.
+BEHIND_ALL: Final = "~"
+
+
+async def list_sessions(ctx: Context, query: SessionListQuery) -> Encoded[SessionListResponse]:
+    """Lists sessions with how many leases each holds."""
+    [after] = ctx.after(query) or [BEHIND_ALL]
+    rows = await sessions.list_sessions(
+        ctx.services.db,
+        workspace_id=ctx.workspace_id,
+        session_ttl=ctx.services.config.session_ttl_seconds,
+        state=query.state,
+        agent_name=query.agent_name,
+        after=after,
+        limit=query.limit,
+    )
+    return pages(ctx, query, "sessions", rows)

@@ -1,0 +1,51 @@
+"""Runs by hand."""
+
+from typing import Any, NamedTuple
+
+from server.db.pool import Database
+
+CLAIM_RUN = """
+select body, replayed from claim_run(
+  %(workspace_id)s, %(cause)s::jsonb, %(run_id)s, %(session_id)s, %(lease_seconds)s, %(key)s,
+  %(request_hash)s, %(outer)s, %(inner)s, %(outer_previous)s, %(inner_previous)s)
+"""
+
+
+async def claim_run(db: Database, **call: Any) -> tuple[str, bool]:
+    """Claims this very run; the answer, and whether it is that of an earlier claim."""
+    [row] = await db.many(CLAIM_RUN, **call)
+    return row[0], row[1]
+
+
+ATTACH_SESSION = """
+select attach_session(
+  %(workspace_id)s, %(cause)s::jsonb, %(run_id)s, %(session_id)s, %(agent_name)s, %(outer)s,
+  %(inner)s, %(outer_previous)s, %(inner_previous)s)
+"""
+
+
+async def attach_session(db: Database, **call: Any) -> str:
+    """Gives a session to a run that was claimed by hand without one."""
+    [row] = await db.many(ATTACH_SESSION, **call)
+    told: str = row[0]
+    return told
+
+
+class Held(NamedTuple):
+    """What a call by hand answers."""
+
+    body: str
+    replayed: bool
+    offers: int
+
+
+HOLD_RUN = """
+select body, replayed, offers from hold_run(
+  %(workspace_id)s, %(operation)s, %(call)s::json, %(by_hand)s)
+"""
+
+
+async def hold_run(db: Database, **call: Any) -> Held:
+    """Starts, completes or fails a run, by its holder's proof or by hand."""
+    [row] = await db.many(HOLD_RUN, **call)
+    return Held(*row)
