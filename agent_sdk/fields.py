@@ -142,3 +142,25 @@ class HeartbeatFields(TypedDict, total=False):
     progress: ProgressFields
     checkpoint: Any
     usage: UsageFields
+
+
+class BridgeChanges(TypedDict, total=False):
+    """What may be changed of a bridge; `workspace_event_types` given as None is cleared."""
+
+    name: str
+    url: str
+    enabled: bool
+    workspace_event_types: Sequence[str] | None
+    rotate_secret: bool
+    version: int
+
+
+class SubscriptionFields(TypedDict, total=False):
+    """What a subscription may say of itself; a thread needs a peer or a group."""
+
+    subscription_id: str
+    delivery_mode: Literal["direct-send", "reply"]
+    peer_id: str
+    thread_id: str
+    group_id: str
+    event_types: Sequence[str]

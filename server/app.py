@@ -26,9 +26,12 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, cascade, cleanup, expiry, promotion
+from server.loops import approvals, cascade, cleanup, expiry, promotion, retention
+from server.loops.deliveries import Deliveries
 from server.loops.every import every
+from server.net.outbound import Outbound
 from server.rules.ids import new_id
+from server.rules.seals import Seal
 from server.rules.tokens import new_api_key
 from server.store.first_start import admit_admin, any_key, first_start
 from server.telemetry import (
@@ -49,6 +52,8 @@ APPROVALS_SECONDS = 5.0
 APPROVALS_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
+DELIVER_SECONDS = 1.0
+RETENTION_SECONDS = 60.0
 
 
 class App:
@@ -124,6 +129,8 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         claiming=claiming,
         holding=Holding(connect, *limits, hub.changed),
         hub=hub,
+        outbound=_outbound(config, stack),
+        seal=Seal(in_use),
         secrets=in_use,
         openapi=document_json(),
         notify_age_seconds=hub.probe_age_seconds,
@@ -208,9 +215,27 @@ def _start_loops(
             partial(approvals.run_once, connect(), APPROVALS_BATCH, hub.changed),
         )
         start("cascade", CASCADE_SECONDS, partial(cascade.run_once, connect(), hub.changed))
+        sending = Deliveries(
+            db, connect(), services.outbound, services.seal, config.delivery_concurrency
+        )
+        stack.push_async_callback(sending.stop)
+        start("deliveries", DELIVER_SECONDS, sending.run_once)
+        start(
+            "retention",
+            RETENTION_SECONDS,
+            partial(retention.run_once, db, connect(), hub.changed),
+        )
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
     stack.push_async_callback(claiming.idle)
     stack.push_async_callback(services.holding.idle)
+
+
+def _outbound(config: Config, stack: AsyncExitStack) -> Outbound:
+    outbound = Outbound(
+        config.bridge_allow_cidrs, config.bridge_allow_http, config.delivery_concurrency
+    )
+    stack.push_async_callback(outbound.close)
+    return outbound
 
 
 async def _stop(task: "asyncio.Task[None]") -> None:

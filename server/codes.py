@@ -69,6 +69,10 @@ CODES: Final[dict[str, Code]] = {
     "profile_not_found": Code(
         404, "error", "profile", "No such profile", "The task has no profile of its own."
     ),
+    "subscription_not_found": Code(
+        404, "error", "subscription", "No such subscription", "There is no such subscription."
+    ),
+    "bridge_not_found": Code(404, "error", "bridge", "No such bridge", "There is no such bridge."),
     "key_not_found": Code(404, "error", "key", "No such key", "There is no such key."),
     "method_not_allowed": Code(
         405, "error", "request", "Method not allowed", "This path does not take that method."
@@ -77,6 +81,14 @@ CODES: Final[dict[str, Code]] = {
     "dependency_exists": Code(
         409, "error", "dependency", "Dependency exists", "The task waits for that one already."
     ),
+    "subscription_exists": Code(
+        409,
+        "error",
+        "subscription",
+        "Subscription exists",
+        "A subscription with this id belongs to another task.",
+    ),
+    "bridge_exists": Code(409, "error", "bridge", "Bridge exists", "A bridge of this name exists."),
     "key_exists": Code(409, "error", "key", "Key exists", "A key with this name exists."),
     "workspace_exists": Code(
         409, "error", "workspace", "Workspace exists", "A workspace with this name exists."
@@ -251,6 +263,9 @@ CODES: Final[dict[str, Code]] = {
     ),
     "force_op_requires_reason": Code(
         422, "error", "run", "Reason required", "This call needs a reason."
+    ),
+    "bridge_url_refused": Code(
+        422, "error", "bridge", "URL refused", "The server does not send to this URL."
     ),
     "retry_chain_too_deep": Code(
         422, "error", "run", "Retry chain too deep", "Too many runs retry one another."

@@ -171,6 +171,12 @@ class Config:
     )
     sse_buffer: int = _setting(_whole(1, 65_536), 256, "frames kept for a slow stream")
     sse_max_connections: int = _setting(_whole(0, 1_000_000), 5000, "streams per process")
+    bridge_allow_cidrs: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        _networks, (), "networks that bridges may reach though they are not public, comma list",
+        "unset",
+    )  # fmt: skip
+    bridge_allow_http: bool = _setting(_flag, False, "bridges may have http URLs")
+    delivery_concurrency: int = _setting(_whole(1, 1000), 16, "parallel deliveries per process")
     batch_max: int = _setting(_whole(1, 10_000), 100, "requests in one hot-path batch")
     cors_origins: tuple[str, ...] = _setting(
         _origins, (), "origins a browser may call from, comma list", "unset"

@@ -30,7 +30,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # theirs
 
 # API keys, claim tokens, tickets, and passwords inside connection strings.
 SECRETS = re.compile(
-    r"wl_[\w.:-]{8,}|wlt_\d+_[\w-]{20,}|(?<=password=)[^\s&]+|(?<=ticket=)[^\s&]+|(?<=:)[^\s:@/]+(?=@)"
+    r"wl_[\w.:-]{8,}|whsec_[\w+/=]{20,}|wlt_\d+_[\w-]{20,}|(?<=password=)[^\s&]+|(?<=ticket=)[^\s&]+|(?<=:)[^\s:@/]+(?=@)"
 )
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": 30, "error": logging.ERROR}
 
@@ -182,6 +182,14 @@ StreamOpened = Occurrence(
 )  # count -1 when it closes
 StreamResync = Occurrence(
     "stream_resync", INFO, _counter("worklease_sse_resyncs", "Streams told to resync.", "reason")
+)
+
+
+DeliveryMade = Occurrence(
+    "delivery_made",
+    DEBUG,
+    _counter("worklease_deliveries", "Attempts to notify a bridge.", "result"),
+    _histogram("worklease_delivery_duration_seconds", "Time of an attempt to notify."),
 )
 
 

@@ -9,7 +9,7 @@ Connection = psycopg.Connection[Any]
 TABLES = (
     "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
     "lease", "lane", "offer", "event", "task_activity", "idempotency_key", "agent_session",
-    "cascade_task",
+    "cascade_task", "bridge", "subscription", "delivery_cursor", "delivery",
 )  # fmt: skip
 # The last-seen time of a known session may move with any call.
 ROWS = """
@@ -114,7 +114,7 @@ RULES = {
            and t.paused_by_task_id is null""",
     "P8: the log has no gaps": """
         select 'log' from event where workspace_id = %(ws)s
-        having count(*) <> coalesce(max(sequence), 0)""",
+        having count(*) <> coalesce(max(sequence) - min(sequence) + 1, 0)""",
     "the newest event of each task is known": """
         select e.task_id from event e join task t using (workspace_id, task_id)
           left join task_activity a using (workspace_id, task_id)
@@ -133,11 +133,14 @@ RULES = {
                <> coalesce(t.paused_by_task_id = t.task_id, false)
             or t.paused_by_task_id is distinct from
                case when b.paused_at is null then p.paused_by_task_id else t.task_id end)""",
-    "under a canceled task there is nothing open": f"""
+    "under a canceled task nothing is open but what had ended, and was started again": f"""
         select c.task_id from task c join task p
             on p.workspace_id = c.workspace_id and p.task_id = c.parent_task_id
          where c.workspace_id = %(ws)s and p.canceled and c.status not in {ENDED}
-           and c.status <> 'in_progress' and not exists (select from cascade_task w
+           and c.status <> 'in_progress'
+           and not exists (select from run r where r.workspace_id = c.workspace_id
+             and r.task_id = c.task_id and r.status in ('completed', 'failed'))
+           and not exists (select from cascade_task w
              where w.workspace_id = c.workspace_id)""",
 }  # fmt: skip
 

@@ -89,7 +89,10 @@ def empty_database(new_database: Callable[[bool], str]) -> str:
 @pytest.fixture(scope="session")
 def world(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The server that most tests share. Its loops run when a test calls them, and never else."""
-    server = Server(database, tmp_path_factory.mktemp("server"), WORKLEASE_LOOPS=False)
+    server = Server(
+        database, tmp_path_factory.mktemp("server"), WORKLEASE_LOOPS=False,
+        WORKLEASE_BRIDGE_ALLOW_CIDRS="127.0.0.0/8", WORKLEASE_BRIDGE_ALLOW_HTTP=True,
+    )  # fmt: skip
     shared = World(server)
     yield shared
     shared.close()

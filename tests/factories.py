@@ -14,6 +14,7 @@ from server.contract.leases import Claim
 from server.contract.tasks import Task
 from tests import books
 from tests.client import Client, RefusedError
+from tests.serving import until
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -97,8 +98,7 @@ class Workspace:
 
     def until_swept(self) -> None:
         """Returns when no lease of this workspace is left; some server must sweep."""
-        while self._live_leases():
-            pass
+        until(lambda: not self._live_leases())
 
     def _live_leases(self) -> int:
         [[count]] = self.world.db.execute(LIVE_LEASES, [self.id])

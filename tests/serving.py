@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,14 @@ ADMIN_KEY = new_api_key(new_id("key", 1))
 SECRET = "a secret that all servers of a test share"
 START = (sys.executable, "-m", "server")
 STOP_SECONDS = 60
+PATIENCE_SECONDS = 60
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Asks again and again, until it is so; fails if it never is."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not reached():
+        assert time.monotonic() < end, "what was waited for did not come"
 
 
 class Server:
@@ -56,8 +66,7 @@ class Server:
 
     def until_told(self, event: str) -> None:
         """Returns when this stands in its log."""
-        while event not in self.log.read_text():
-            assert self.process.poll() is None
+        until(lambda: event in self.log.read_text())
 
     def errors(self, since: int = 0) -> list[dict[str, Any]]:
         """What was logged at error level behind this position of the log."""

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from tests.factories import Agent, Workspace
+from tests.serving import until
 from tests.world import Process, Servers, World
 
 NO_VACUUM = """
@@ -90,8 +91,7 @@ def _clients(own: psycopg.Connection[Any]) -> set[int]:
 
 def _told(own: psycopg.Connection[Any], workers: set[int]) -> Counter[str]:
     """What was read so far; a connection tells its part when it ends."""
-    while _clients(own) - workers:
-        pass
+    until(lambda: not _clients(own) - workers)
     return Counter(dict(own.execute(READS).fetchall()))
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.crowd import crowd, request
 from tests.factories import Held, Workspace
 from tests.replay import replay
+from tests.serving import until
 from tests.world import Servers, World
 
 # Batchers give up a lock after 100 ms and try again: a circle must be found before that.
@@ -37,8 +38,7 @@ def _few_deadlocks(alone: Servers, allowed: int) -> Iterator[World]:
             world.close()
             alone.stop()
         # A connection tells its part when it ends.
-        while own.execute(OTHERS).fetchone() != (0,):
-            pass
+        until(lambda: own.execute(OTHERS).fetchone() == (0,))
         [[count]] = own.execute(DEADLOCKS)
         assert count <= allowed
 

@@ -203,7 +203,7 @@ class Model:
         """What a call of its holder meets: a code, `replay`, or None if the lease is live."""
         run, ended = lease.run, lease.ended
         older = lease.fence < (run.fence or 0)
-        if operation == ended == "release" and (older or run.status != "canceled"):
+        if operation == ended == "release" and (older or run.status not in ENDED):
             return "replay"
         if older:
             return "stale_fence"

@@ -1,8 +1,9 @@
 """A server with its database: time passes, and loops run, when a test says so."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +12,14 @@ import psycopg
 
 from server.db import schema
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, expiry, promotion
+from server.loops import approvals, expiry, promotion, retention
+from server.loops.deliveries import Deliveries
+from server.net.outbound import Outbound
+from server.rules.seals import Seal
 from tests import books
 from tests.client import Client, connections
 from tests.factories import Workspace
-from tests.serving import ADMIN_KEY, Server
+from tests.serving import ADMIN_KEY, Server, until
 
 SWEPT_NOW = """
 insert into beat values ('sweep', clock_timestamp())
@@ -86,6 +90,16 @@ class World:
         promoted: int = self.run(lambda _: promotion.run_once(self._loop, PASS_ROWS, self._changed))
         return promoted
 
+    def forget(self) -> int:
+        """One pass of the retention; how many rows went."""
+        deleted: int = self.run(lambda db: retention.run_once(db, db, self._changed))
+        return deleted
+
+    def deliver(self, *former: bytes) -> int:
+        """Passes of the deliveries until nothing is due; how many were begun."""
+        begun: int = self.run(lambda db: _deliver(db, former))
+        return begun
+
     def expire_approvals(self) -> int:
         """One pass over late approvals; how many it dealt with."""
         done: int = self.run(lambda _: approvals.run_once(self._loop, PASS_ROWS, self._changed))
@@ -98,17 +112,35 @@ class World:
     def until_waiting(self, count: int = 1, at: Client | None = None) -> None:
         """Returns when so many other calls are under way at the server, or at another one."""
         name = "worklease_http_requests_in_flight "
-        while f"{name}{count + 1}.0" not in (at or self.admin).get("/metrics"):
-            pass
+        until(lambda: f"{name}{count + 1}.0" in (at or self.admin).get("/metrics"))
 
     def until_blocked(self, count: int = 1) -> None:
         """Returns when so many statements on this database wait for a lock."""
-        while self.db.execute(BLOCKED).fetchone() != (count,):
-            pass
+        until(lambda: self.db.execute(BLOCKED).fetchone() == (count,))
 
     def _changed(self, workspace_id: str, offers: int) -> None:
         # As another server's hub tells it.
         self.db.execute("select pg_notify('worklease', %s)", [f"tests {workspace_id} {offers}"])
+
+
+async def _deliver(db: Database, former: tuple[bytes, ...]) -> int:
+    async with delivering(db, *former) as sending:
+        count = begun = await sending.run_once()
+        while begun:
+            await sending.idle()
+            begun = await sending.run_once()
+            count += begun
+        return count
+
+
+@asynccontextmanager
+async def delivering(db: Database, *former: bytes) -> AsyncIterator[Deliveries]:
+    """Deliveries as a server makes them, to receivers on this machine too."""
+    outbound = Outbound([ip_network("127.0.0.0/8")], allow_http=True, concurrency=16)
+    try:
+        yield Deliveries(db, db, outbound, Seal([Server.secret, *former]), 16)
+    finally:
+        await outbound.close()
 
 
 class Servers:

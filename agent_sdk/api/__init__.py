@@ -1,15 +1,28 @@
 """The server's routes as typed methods, a noun a file."""
 
+from agent_sdk.api.bridges import Bridges
 from agent_sdk.api.events import Events
 from agent_sdk.api.keys import Keys
 from agent_sdk.api.leases import Leases
 from agent_sdk.api.profiles import Profiles
 from agent_sdk.api.runs import Runs
+from agent_sdk.api.subscriptions import Subscriptions
 from agent_sdk.api.tasks import Tasks
 from agent_sdk.api.workspaces import Workspaces
 from agent_sdk.transport import Transport
 
-__all__ = ["Api", "Events", "Keys", "Leases", "Profiles", "Runs", "Tasks", "Workspaces"]
+__all__ = [
+    "Api",
+    "Bridges",
+    "Events",
+    "Keys",
+    "Leases",
+    "Profiles",
+    "Runs",
+    "Subscriptions",
+    "Tasks",
+    "Workspaces",
+]
 
 
 class Api:
@@ -22,5 +35,7 @@ class Api:
         self.profiles = Profiles(transport)
         self.leases = Leases(transport)
         self.events = Events(transport)
+        self.bridges = Bridges(transport)
+        self.subscriptions = Subscriptions(transport)
         self.keys = Keys(transport)
         self.workspaces = Workspaces(transport)

@@ -13,7 +13,7 @@ from server.contract.events import (
     TimelineResponse,
 )
 from server.errors import Problem
-from server.store import events, tasks
+from server.store import events, streams, tasks
 
 BEYOND: Final = 2**63 - 1
 
@@ -32,14 +32,25 @@ async def list_timeline(
         after=max(after[0] if after else 0, query.after_sequence),
         limit=query.limit,
     )
+    await _newest(ctx, after[0] if after else None)
     return pages(ctx, query, "timeline", rows)
+
+
+async def _newest(ctx: Context, reached: int | None) -> int:
+    """The newest sequence; refuses a cursor if events behind it may be gone.
+
+    To be asked after the page was read: what is stored now was stored then.
+    """
+    bounds = await streams.stream_bounds(ctx.services.db, ctx.workspace_id)
+    if reached is not None and reached < bounds.oldest - 1:
+        raise Problem("invalid_cursor", "Events behind this cursor are no longer kept.")
+    return bounds.newest
 
 
 async def list_events(ctx: Context, query: EventListQuery) -> Encoded[EventListResponse]:
     """Lists the workspace's log."""
     after, descending = ctx.after(query), query.order == "desc"
     reached: int = after[0] if after else 0
-    latest = await events.latest_sequence(ctx.services.db, ctx.workspace_id)
     rows = await events.list_events(
         ctx.services.db,
         workspace_id=ctx.workspace_id,
@@ -56,6 +67,7 @@ async def list_events(ctx: Context, query: EventListQuery) -> Encoded[EventListR
         limit=query.limit,
         page_bytes=limits.LONG_PAGE_LIMIT_BYTES,
     )
+    latest = await _newest(ctx, None if descending or not after else reached)
     more = bool(rows) and rows[-1][-1]
     return pages(
         ctx, query, "events", [row[:-1] for row in rows],

@@ -44,6 +44,7 @@ class Subscriber:
         self.joined_at = 0
         # More frames waited than may: the stream has to read the log, or to give up.
         self.overflowed = False
+        self.reason = "slow_client"
         self.closed = False
         self._limit = limit
         self._frames: deque[Told] = deque()
@@ -55,6 +56,11 @@ class Subscriber:
             self.overflowed = True
         if not self.overflowed:
             self._frames.append(told)
+        self._come.set()
+
+    def lose(self) -> None:
+        """Takes note that events which it wanted are no longer kept."""
+        self.overflowed, self.reason = True, "retention"
         self._come.set()
 
     def close(self) -> None:
@@ -148,6 +154,10 @@ class Feed:
             )  # fmt: skip
             if not rows:
                 return False
+            if rows[0].first > position + 1:
+                # The log has no gaps: this process slept while retention went past it.
+                for subscriber in set().union(*self._subscribers.values()):
+                    subscriber.lose()
             newest = rows[-1].sequence
             signals: dict[int, list[tuple[str, bytes]]] = {}
             if any(row.signal for row in rows):

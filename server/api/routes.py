@@ -25,6 +25,7 @@ from server.api import (
     tickets,
     workspaces,
 )
+from server.api.bridge_routes import BRIDGES
 from server.api.route import Route
 from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
@@ -265,4 +266,6 @@ OPERATIONS: Final = (
     Route("GET", "/docs/errors", docs.errors, "docs.errors", roles="", media_type="text/html"),
 )  # fmt: skip
 
-ROUTES: Final = (*HOT, *TASKS, *OBSERVE, *RUNS, *MANUAL, *FORCE, *KEYS, *WORKSPACES, *OPERATIONS)
+ROUTES: Final = (
+    *HOT, *TASKS, *OBSERVE, *RUNS, *MANUAL, *FORCE, *BRIDGES, *KEYS, *WORKSPACES, *OPERATIONS,
+)  # fmt: skip

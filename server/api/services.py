@@ -10,6 +10,8 @@ from server.api.identity import Identity
 from server.api.settings import SettingsCache
 from server.config import Config
 from server.db.pool import Database
+from server.net.outbound import Outbound
+from server.rules.seals import Seal
 
 
 @dataclass(slots=True)
@@ -23,6 +25,9 @@ class Services:
     claiming: Claiming
     holding: Holding
     hub: Hub
+    # The way to the receivers of notifications, and how their secrets are kept.
+    outbound: Outbound
+    seal: Seal
     # Claim tokens are made with the first; the others are still known.
     secrets: tuple[bytes, ...]
     # The document of /openapi.json.

@@ -175,7 +175,8 @@ async def _follow(
     occur(StreamOpened, stream=source.topic.kind)
     try:
         await feed.join(subscriber)
-        position = subscriber.joined_at if after is None and source.from_now else after or 0
+        begin = subscriber.joined_at if source.from_now else max(0, bounds.oldest - 1)
+        position = begin if after is None else after
         if after is not None and not bounds.oldest - 1 <= after <= bounds.newest:
             occur(StreamResync, reason="retention")
             yield _resync("retention", bounds)
@@ -206,6 +207,12 @@ async def _stored(
     while after < upto:
         window = min(upto, after + source.window_count)
         page = await source.read(ctx, after, window)
+        # Asked after the page was read: what is stored now was stored then.
+        bounds = await streams.stream_bounds(ctx.services.db, ctx.workspace_id)
+        if after < bounds.oldest - 1:
+            occur(StreamResync, reason="retention")
+            yield Told(upto, _resync("retention", bounds))
+            return
         for told in page:
             yield told
         after = page[-1].sequence if len(page) == PAGE_COUNT else window
@@ -222,10 +229,9 @@ async def _live(ctx: Context, subscriber: Subscriber) -> AsyncGenerator[bytes, N
             if told.last:
                 return
         elif subscriber.overflowed:
-            occur(StreamResync, reason="slow_client")
-            yield _resync(
-                "slow_client", await streams.stream_bounds(ctx.services.db, ctx.workspace_id)
-            )
+            occur(StreamResync, reason=subscriber.reason)
+            bounds = await streams.stream_bounds(ctx.services.db, ctx.workspace_id)
+            yield _resync(subscriber.reason, bounds)
             return
         elif subscriber.closed:
             return

@@ -29,6 +29,8 @@ PARTS = (
     "streams.sql",
     "observe.sql",
     "inspect.sql",
+    "bridges.sql",
+    "retention.sql",
     "planner.sql",
 )
 

@@ -147,7 +147,8 @@ with recursive page as materialized (
   select a.start_id, array_agg(a.task_id) as task_ids
     from above a where a.task_id = any (%(watched)s::text[]) group by a.start_id
 )
-select p.sequence, p.event_type, p.task_id, p.signal, coalesce(w.task_ids::text[], '{}'),
+select p.sequence, p.event_type, p.task_id, (select min(k.sequence) from page k), p.signal,
+       coalesce(w.task_ids::text[], '{}'),
        case when w.start_id is not null then (select t.body::text from timeline_wire t
          where t.workspace_id = %(workspace_id)s and t.sequence = p.sequence) end,
        case when %(whole)s then (
@@ -161,11 +162,12 @@ select p.sequence, p.event_type, p.task_id, p.signal, coalesce(w.task_ids::text[
 
 
 class FeedRow(NamedTuple):
-    """An event of the feed; what nobody watches is not rendered."""
+    """An event of the feed; what nobody watches is not rendered. first: where the page began."""
 
     sequence: int
     event_type: str
     task_id: str | None
+    first: int
     signal: bool
     watched: list[str]
     timeline: str | None

@@ -1,0 +1,69 @@
+"""Deletes what workspaces keep no longer: events, attempts to deliver, and trees that ended."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from server import limits
+from server.db.pool import Asked, Busy, Database, Fault
+from server.errors import Problem
+from server.store import retention, tasks
+from server.telemetry import LoopFailed, occur
+
+CAUSE: Final = msgspec.json.encode(
+    {
+        "actor_kind": "daemon",
+        "actor_ref": "retention",
+        "origin_kind": "daemon",
+        "origin_ref": "daemon.retention",
+    }
+).decode()
+Forget = Callable[[Asked, str, int], Awaitable[int]]
+
+
+async def run_once(db: Database, begin: Asked, changed: Callable[[str, int], None]) -> int:
+    """One bounded pass through all workspaces; how many rows went."""
+    deleted = 0
+    for workspace_id in await retention.with_task_retention(begin):
+        deleted += await _tasks(db, begin, workspace_id, changed)
+    for workspace_id in await retention.with_old_events(begin):
+        deleted += await _batches(begin, workspace_id, retention.forget_events)
+    for workspace_id in await retention.with_old_deliveries(begin):
+        deleted += await _batches(begin, workspace_id, retention.forget_deliveries)
+    return deleted
+
+
+async def _batches(db: Asked, workspace_id: str, forget: Forget) -> int:
+    deleted = 0
+    try:
+        for _ in range(limits.RETENTION_BATCHES_COUNT):
+            batch = await forget(db, workspace_id, limits.RETENTION_BATCH_COUNT)
+            deleted += batch
+            if batch < limits.RETENTION_BATCH_COUNT:
+                break
+    except Busy:
+        # Held up by a transaction of its own: the next pass goes on.
+        pass
+    except Fault as error:
+        occur(LoopFailed, loop="retention", error=error, workspace_id=workspace_id)
+    return deleted
+
+
+async def _tasks(
+    db: Database, begin: Asked, workspace_id: str, changed: Callable[[str, int], None]
+) -> int:
+    deleted = 0
+    found = await retention.find_old_tasks(begin, workspace_id, limits.RETENTION_TASKS_COUNT)
+    for task_id in found:
+        try:
+            await tasks.delete_task(db, workspace_id, CAUSE, task_id)
+            deleted += 1
+        except Problem:
+            # In use again, or somebody holds it: found again later.
+            continue
+        except Fault as error:
+            occur(LoopFailed, loop="retention", error=error, task_id=task_id)
+    if deleted:
+        changed(workspace_id, 0)
+    return deleted

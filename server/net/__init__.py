@@ -1,0 +1,1 @@
+"""The way out: calls to hosts that others have named."""
