@@ -1652,7 +1652,7 @@ begin
   end if;
 end $$;
 
--- The closed gates of a task: what makes it blocked.
+-- The gates of a task that are closed.
 create function _closed_gates(p_task task) returns text[] language sql stable as $$
   select array_remove(array[
     case p_task.approval_state when 'pending' then 'awaiting_approval' when 'rejected' then 'approval_rejected' end,

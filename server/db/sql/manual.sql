@@ -1,7 +1,7 @@
 -- Runs by hand: people claim one run, and end it under that claim; made after schema.sql.
 
 -- Of the rules that hold for every claim, those that keep a queued run from being claimed now.
-create function _obstacles(p_task task, p_run run, p_now timestamptz) returns jsonb language sql stable as $$
+create function _why_not(p_task task, p_run run, p_now timestamptz) returns jsonb language sql stable as $$
   select to_jsonb(_closed_gates(p_task) || array_remove(array[
     case when p_task.paused_by_task_id = p_task.task_id then 'task_paused'
          when p_task.paused_by_task_id is not null then 'ancestor_paused' end,
@@ -90,7 +90,7 @@ begin
   select o.ctid into v_offer from offer o
    where o.workspace_id = p_workspace_id and o.run_id = p_run_id for no key update;
   if not found then
-    perform _refuse('run_not_claimable', jsonb_build_object('reasons', _obstacles(v_task, v_run, v_now)));
+    perform _refuse('run_not_claimable', jsonb_build_object('reasons', _why_not(v_task, v_run, v_now)));
   end if;
 
   v_agent := _bind_session(p_workspace_id, p_session_id, v_cause.agent_name);
