@@ -91,6 +91,16 @@ class TaskFilter(TypedDict, total=False):
     sort: Literal["activity", "created"]
 
 
+class RunFilter(TypedDict, total=False):
+    """Which runs a list shows; stuck: those that missed a heartbeat."""
+
+    status: str | Sequence[str]
+    agent_name: str
+    session_id: str
+    task_id: str
+    stuck: bool
+
+
 class EventFilter(TypedDict, total=False):
     """Which events a list shows."""
 

@@ -196,6 +196,13 @@ class Run(_RunFields, frozen=True, kw_only=True):
     next_round_guidance: str | None = None
 
 
+class RunPage(Struct, frozen=True):
+    """A page of runs, newest first."""
+
+    runs: list[Run]
+    next_cursor: str | None = None
+
+
 class TaskSummary(_TaskFields, frozen=True, kw_only=True):
     """A task in a list: without its wide fields, with its open run."""
 

@@ -133,11 +133,14 @@ RULES = {
                <> coalesce(t.paused_by_task_id = t.task_id, false)
             or t.paused_by_task_id is distinct from
                case when b.paused_at is null then p.paused_by_task_id else t.task_id end)""",
-    "under a canceled task there is nothing open": f"""
+    "under a canceled task nothing is open but what had ended, and was started again": f"""
         select c.task_id from task c join task p
             on p.workspace_id = c.workspace_id and p.task_id = c.parent_task_id
          where c.workspace_id = %(ws)s and p.canceled and c.status not in {ENDED}
-           and c.status <> 'in_progress' and not exists (select from cascade_task w
+           and c.status <> 'in_progress'
+           and not exists (select from run r where r.workspace_id = c.workspace_id
+             and r.task_id = c.task_id and r.status in ('completed', 'failed'))
+           and not exists (select from cascade_task w
              where w.workspace_id = c.workspace_id)""",
 }  # fmt: skip
 

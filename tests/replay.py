@@ -101,6 +101,8 @@ class Replay:
                 "session": payload["session_id"], "agent": payload["agent_name"], "claimed_at": at,
                 "fence": payload["fence"],
             }  # fmt: skip
+        elif kind == "run_session_bound":
+            run |= {"session": payload["session_id"], "agent": payload["agent_name"]}
         elif kind == "run_operator_forced_fail":
             run |= {
                 "failure_kind": "operator_forced", "retryable": False, "error": payload["reason"],

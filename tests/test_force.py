@@ -172,3 +172,15 @@ def test_failing_by_force_needs_a_reason(workspace: Workspace, body: dict[str, A
             _force(workspace, run_id, "fail", **body)
         with refused(422, "force_op_requires_reason"):
             _bulk(workspace, "fail", [run_id], **body)
+
+
+def test_a_run_failed_by_force_after_its_release_has_ended_for_its_last_holder(
+    workspace: Workspace, agent: Agent
+) -> None:
+    """P4: the release is no repeat any more."""
+    workspace.task()
+    held = agent.claim()
+    held.release()
+    _force(workspace, held.run_id, "fail", reason="enough")
+    with workspace.unchanged(), refused(409, "task_run_already_terminal"):
+        held.release()

@@ -66,6 +66,27 @@ def test_what_a_task_waits_for_holds_for_people_too(workspace: Workspace, world:
     assert _claim(workspace, waits).run.status == "claimed"
 
 
+def test_a_claim_by_hand_is_told_all_that_keeps_it_from_the_run(workspace: Workspace) -> None:
+    """In the order of the rules."""
+    first = workspace.task()
+    parent = workspace.task(auto_enqueue_on_ready=False)
+    task = workspace.task(
+        parent_task_id=parent.id, depends_on=[first.id], approval_policy="manual",
+        available_at="2099-01-01T00:00:00Z",
+    )  # fmt: skip
+    run_id = workspace.operator.post(f"/api/tasks/{task.id}/runs").run.id
+    path = f"/api/tasks/{parent.id}/pause"
+    workspace.operator.post(path, reason="wait")
+    reasons = ["awaiting_approval", "awaiting_dependencies", "ancestor_paused", "not_yet_available"]
+    with workspace.unchanged(), refused(409, "run_not_claimable", reasons=reasons):
+        _claim(workspace, run_id)
+    workspace.operator.post(f"/api/tasks/{task.id}/reject")
+    workspace.operator.post(f"/api/tasks/{task.id}/pause", reason="wait")
+    reasons[0], reasons[2] = "approval_rejected", "task_paused"
+    with workspace.unchanged(), refused(409, "run_not_claimable", reasons=reasons):
+        _claim(workspace, run_id)
+
+
 def test_a_run_whose_time_has_come_is_claimed_before_anybody_looked(
     workspace: Workspace, agent: Agent, world: World
 ) -> None:

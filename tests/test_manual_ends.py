@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from tests.factories import Agent, Workspace, refused
+from tests.replay import replay
 from tests.test_misuse import REPEATS, TABLE, Misuse, Row, _too_large
+from tests.world import World
 
 BODIES: dict[str, dict[str, Any]] = {
     "start": {},
@@ -154,6 +156,19 @@ def test_a_claim_by_hand_is_not_an_agents(workspace: Workspace, operation: str) 
         for proof in ({}, {"claim_token": told.lease.claim_token}):
             with workspace.unchanged(), refused(403, "foreign_run", run_id=told.run.id):
                 agent.post(path, **BODIES[operation], **proof)
+
+
+def test_the_log_of_runs_by_hand_and_by_force_tells_what_the_tables_have(
+    workspace: Workspace, world: World
+) -> None:
+    """P8: replayed, it gives their columns."""
+    bound, forced, ended, taken = (_claimed(workspace).run.id for _ in range(4))
+    workspace.operator.post(_path(bound, "attach-session"), session_id="s", agent_name="ann")
+    workspace.operator.post(f"/api/runs/{forced}/fail", reason="enough")
+    workspace.operator.post(f"/api/runs/{taken}/release", reason="mine")
+    _do(workspace, ended, "start")
+    _do(workspace, ended, "fail", retryable=False)
+    replay(world, workspace.id, workspace.log())
 
 
 def _call(misuse: Misuse, operation: str) -> Any:

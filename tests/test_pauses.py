@@ -242,3 +242,18 @@ def test_an_agent_neither_pauses_nor_resumes(workspace: Workspace, agent: Agent)
         for how in ("pause", "resume"):
             with refused(403, "forbidden_operator_action", action=f"tasks.{how}_task"):
                 agent.post(f"/api/tasks/{task.id}/{how}", reason="x")
+
+
+def test_paused_work_is_not_claimed_by_hand(workspace: Workspace) -> None:
+    """P6: and the refusal names every gate that is closed."""
+    root, child, _ = _tree(workspace)
+    run = workspace.operator.get(f"/api/tasks/{child}/runs").runs[0]
+    path = f"/api/task-runs/{run.id}/claim"
+    for task_id, code in ((root, "ancestor_paused"), (child, "task_paused")):
+        _pause(workspace, task_id)
+        with workspace.unchanged(), refused(409, "run_not_claimable", reasons=[code]):
+            workspace.operator.post(path)
+    workspace.operator.patch(f"/api/tasks/{child}", approval_policy="manual")
+    reasons = ["awaiting_approval", "task_paused"]
+    with workspace.unchanged(), refused(409, "run_not_claimable", reasons=reasons):
+        workspace.operator.post(path)

@@ -189,8 +189,11 @@ def test_people_take_one_run_and_end_it(clients: tuple[Client, Client]) -> None:
     claimed = operator.runs.claim(runs[0], key="mine")
     assert operator.runs.claim(runs[0], key="mine").lease.claim_token == claimed.lease.claim_token
     assert operator.runs.start(runs[0]).status == "running"
+    assert [run.id for run in operator.runs.list(status=["running"]).runs] == runs[:1]
     assert operator.runs.complete(runs[0], result=1).result == 1
     operator.runs.claim(runs[1])
     told = operator.runs.attach_session(runs[1], agent.session_id, agent_name="elsewhere")
     assert (told.run.status, told.run.agent_name) == ("starting", "elsewhere")
+    [session] = operator.sessions.list(agent_name="elsewhere").sessions
+    assert (session.session_id, session.lease_count) == (agent.session_id, 1)
     assert operator.runs.fail(runs[1], error="no", retryable=False).error == "no"

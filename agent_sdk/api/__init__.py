@@ -6,6 +6,7 @@ from agent_sdk.api.keys import Keys
 from agent_sdk.api.leases import Leases
 from agent_sdk.api.profiles import Profiles
 from agent_sdk.api.runs import Runs
+from agent_sdk.api.sessions import Sessions
 from agent_sdk.api.subscriptions import Subscriptions
 from agent_sdk.api.tasks import Tasks
 from agent_sdk.api.workspaces import Workspaces
@@ -19,6 +20,7 @@ __all__ = [
     "Leases",
     "Profiles",
     "Runs",
+    "Sessions",
     "Subscriptions",
     "Tasks",
     "Workspaces",
@@ -33,6 +35,7 @@ class Api:
         self.tasks = Tasks(transport)
         self.runs = Runs(transport)
         self.profiles = Profiles(transport)
+        self.sessions = Sessions(transport)
         self.leases = Leases(transport)
         self.events = Events(transport)
         self.bridges = Bridges(transport)

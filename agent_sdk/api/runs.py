@@ -1,13 +1,14 @@
 """Runs, as an operator sees them."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from msgspec import Struct
 
 from agent_sdk import errors
+from agent_sdk.fields import RunFilter
 from agent_sdk.transport import Transport, new_key, segment
-from agent_sdk.types import LeaseState, Run, TaskReference
+from agent_sdk.types import LeaseState, Run, RunPage, TaskReference
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True):
@@ -67,6 +68,13 @@ class Runs:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    def list(
+        self, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[RunFilter]
+    ) -> RunPage:
+        """A page of the workspace's runs, the newest first."""
+        query = {**filters, "limit": limit, "cursor": cursor}
+        return self._transport.call(RunPage, "GET", "/api/task-runs", query=query)
 
     def get(self, run_id: str) -> RunDetail:
         """A run with its whole result."""
@@ -149,7 +157,7 @@ class Runs:
         reason: str | None = None,
         metadata: Any = None,
         key: str | None = None,
-    ) -> list[BulkRun]:
+    ) -> Sequence[BulkRun]:
         """Do one of these to up to 50 runs, each for itself; answers in their order."""
         body = {"run_ids": run_ids, "reason": reason, "metadata": metadata}
         kept = key or new_key() if verb in ("retry", "recover") else None

@@ -10,7 +10,7 @@ from agent_sdk import sse
 from agent_sdk.api.gates import Gates
 from agent_sdk.fields import ChildFields, TaskChanges, TaskFields, TaskFilter
 from agent_sdk.transport import new_key, segment
-from agent_sdk.types import Dependency, Run, Task, TaskDetail, TaskSummary, TimelineItem
+from agent_sdk.types import Dependency, Run, RunPage, Task, TaskDetail, TaskSummary, TimelineItem
 
 
 class Guard(Struct, frozen=True):
@@ -29,13 +29,6 @@ class TaskPage(Struct, frozen=True):
     """A page of tasks."""
 
     tasks: list[TaskSummary]
-    next_cursor: str | None = None
-
-
-class RunPage(Struct, frozen=True):
-    """A page of runs, newest first."""
-
-    runs: list[Run]
     next_cursor: str | None = None
 
 

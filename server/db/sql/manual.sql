@@ -1,9 +1,10 @@
 -- Runs by hand: people claim one run, and end it under that claim; made after schema.sql.
 
 -- Of the rules that hold for every claim, those that keep a queued run from being claimed now.
-create function _closed_gates(p_task task, p_run run, p_now timestamptz) returns jsonb language sql stable as $$
-  select to_jsonb(array_remove(array[
-    case when p_task.dependencies_waiting > 0 then 'awaiting_dependencies' end,
+create function _why_not(p_task task, p_run run, p_now timestamptz) returns jsonb language sql stable as $$
+  select to_jsonb(_closed_gates(p_task) || array_remove(array[
+    case when p_task.paused_by_task_id = p_task.task_id then 'task_paused'
+         when p_task.paused_by_task_id is not null then 'ancestor_paused' end,
     case when p_run.available_at > p_now then 'not_yet_available' end], null))
 $$;
 
@@ -89,7 +90,7 @@ begin
   select o.ctid into v_offer from offer o
    where o.workspace_id = p_workspace_id and o.run_id = p_run_id for no key update;
   if not found then
-    perform _refuse('run_not_claimable', jsonb_build_object('reasons', _closed_gates(v_task, v_run, v_now)));
+    perform _refuse('run_not_claimable', jsonb_build_object('reasons', _why_not(v_task, v_run, v_now)));
   end if;
 
   v_agent := _bind_session(p_workspace_id, p_session_id, v_cause.agent_name);
@@ -132,7 +133,7 @@ begin
    where l.workspace_id = p_workspace_id and l.run_id = p_run_id and l.fence = v_run.fence;
   update run r set status = 'starting' where r.workspace_id = p_workspace_id and r.run_id = p_run_id;
   perform _log(p_workspace_id, v_now, array[_event(v_cause, 'task.run_session_bound', v_run.task_id, p_run_id,
-    jsonb_build_object('session_id', p_session_id))]);
+    jsonb_build_object('session_id', p_session_id, 'agent_name', v_agent))]);
   body := _lease_answer(p_workspace_id, p_run_id, v_run.fence, p_outer, p_inner, p_outer_previous,
                         p_inner_previous);
 end $$;
