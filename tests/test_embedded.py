@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import pq
 
 from server.db import embedded
 from server.db.binaries import EmbeddedError
@@ -103,6 +104,17 @@ def test_processes_that_start_at_once_share_one_server_and_the_last_stops_it(
     joined[-1].leave()
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(joined[-1].conninfo)
+
+
+def test_a_server_that_ends_while_it_is_looked_at_is_started_again(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.join(data_dir, durable=False).leave()
+    seen, ping = iter([pq.Ping.REJECT]), embedded._ping
+    monkeypatch.setattr(embedded, "_ping", lambda conninfo: next(seen, None) or ping(conninfo))
+    server = embedded.join(data_dir, durable=False)
+    assert _ask(server, "select 1") == 1
+    server.leave()
 
 
 def test_a_pid_file_of_some_other_process_does_not_hinder_the_start(data_dir: Path) -> None:

@@ -249,10 +249,16 @@ def _forget_strangers(locks: Iterable[Path]) -> None:
 
 
 def _stop(home: Path, account: Account) -> None:
-    execute(
-        account, "pg_ctl", "stop", "-D", str(home / "cluster"), "--mode", "fast", "--wait",
-        "-t", str(STOP_SECONDS),
-    )  # fmt: skip
+    cluster = home / "cluster"
+    try:
+        execute(
+            account, "pg_ctl", "stop", "-D", str(cluster), "--mode", "fast", "--wait",
+            "-t", str(STOP_SECONDS),
+        )  # fmt: skip
+    except EmbeddedError:
+        # Without this file it has ended by itself, in between.
+        if (cluster / "postmaster.pid").exists():
+            raise
 
 
 def _make_database(conninfo: str) -> None:
