@@ -958,6 +958,19 @@ begin
   return v_made;
 end $$;
 
+-- The end of a transition of one cause: settles its tasks, and logs its own events before those that follow from
+-- them. Returns how many runs came into the queue.
+create function _settle_and_log(
+  p_ws text, p_tasks text[], p_now timestamptz, p_cause cause, p_event text, p_events new_event[]) returns int
+language plpgsql as $$
+declare
+  v_settled record;
+begin
+  v_settled := _settle(p_ws, p_tasks, p_now, array[p_cause], p_event);
+  perform _log(p_ws, p_now, p_events || v_settled.events, v_settled.opened);
+  return v_settled.offers;
+end $$;
+
 -- ══ 9. Creating tasks ══════════════════════════════════════════════════════════════════════════════════════
 
 -- The first use of an Idempotency-Key takes it; a repeat gets back what the first use kept. Never a wait.
@@ -1427,7 +1440,6 @@ declare
   v_cause cause := _cause(p_cause);
   v_task task;
   v_satisfied boolean;
-  v_settled record;
 begin
   perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
   v_task := _lock_task(p_workspace_id, p_task_id);
@@ -1441,12 +1453,10 @@ begin
   update task set dependencies_waiting = dependencies_waiting - (not v_satisfied)::int, updated_at = v_now
     where workspace_id = p_workspace_id and task_id = p_task_id
     returning * into v_task;
-  v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.dependency_removed');
-  offers := v_settled.offers;
-  perform _log(p_workspace_id, v_now, _event(v_cause, 'task.dependency_removed', p_task_id, null,
-    jsonb_build_object('depends_on_task_id', p_depends_on, 'kind', 'blocks', 'satisfied', v_satisfied,
-      'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call')) || v_settled.events,
-    v_settled.opened);
+  offers := _settle_and_log(p_workspace_id, array[p_task_id], v_now, v_cause, 'task.dependency_removed',
+    array[_event(v_cause, 'task.dependency_removed', p_task_id, null, jsonb_build_object(
+      'depends_on_task_id', p_depends_on, 'kind', 'blocks', 'satisfied', v_satisfied,
+      'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call'))]);
   select * into body, version from _detail_answer(p_workspace_id, p_task_id);
 end $$;
 
@@ -1695,7 +1705,6 @@ declare
   v_kept idempotency_key;
   v_run_id text := _new_id('run');
   v_events new_event[];
-  v_settled record;
 begin
   v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
   replayed := v_kept.key is not null;
@@ -1717,10 +1726,8 @@ begin
     v_events := _add_runs(p_workspace_id, v_now, array[row(p_task_id, null,
       coalesce(p_channel, v_task.network_channel), p_metadata, p_key, v_task.available_at, p_reason, false,
       v_run_id, v_cause)::new_run], true);
-    v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.run_enqueued');
-    offers := v_settled.offers;
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_run_id));
-    perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
+    offers := _settle_and_log(p_workspace_id, array[p_task_id], v_now, v_cause, 'task.run_enqueued', v_events);
   end if;
   select * into task_body, run_body, version from _task_run_answer(p_workspace_id, p_task_id, v_run_id);
 end $$;
@@ -1735,7 +1742,6 @@ declare
   v_cause cause := _cause(p_cause);
   v_task task;
   v_trees record;
-  v_settled record;
 begin
   v_task := _lock_with_waiting(p_workspace_id, p_task_id);
   v_now := lease_now();
@@ -1746,9 +1752,7 @@ begin
   elsif not v_task.canceled then
     v_trees := _cancel_trees(p_workspace_id, array[p_task_id], array[p_task_id], null, null, v_now,
                              array[v_cause], p_reason, p_metadata);
-    v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled');
-    offers := v_settled.offers;
-    perform _log(p_workspace_id, v_now, v_trees.events || v_settled.events, v_settled.opened);
+    offers := _settle_and_log(p_workspace_id, v_trees.tasks, v_now, v_cause, 'task.canceled', v_trees.events);
   end if;
   select * into body, version from _task_answer(p_workspace_id, p_task_id);
 end $$;
@@ -1800,6 +1804,21 @@ begin
   return v_run;
 end $$;
 
+-- Refuses what an ended run no longer allows.
+create function _check_open(p_run run) returns void language plpgsql as $$
+begin
+  if not _is_open(p_run.status) then
+    perform _refuse('task_run_already_terminal', jsonb_build_object('run_status', p_run.status,
+      'ended_at', _utc(p_run.ended_at), 'failure_kind', p_run.failure_kind));
+  end if;
+end $$;
+
+create function _run_answer(p_ws text, p_run_id text) returns text language plpgsql as $$
+begin
+  return (select json_build_object('run', w.body)::text from run_wire w
+           where w.workspace_id = p_ws and w.run_id = p_run_id);
+end $$;
+
 -- Cancels one run; its task stays, without a run.
 create function cancel_run(
   p_workspace_id text, p_cause jsonb, p_run_id text, p_reason text, p_metadata jsonb,
@@ -1810,26 +1829,20 @@ declare
   v_cause cause := _cause(p_cause);
   v_run run;
   v_session text;
-  v_settled record;
 begin
   v_run := _lock_run(p_workspace_id, p_run_id);
   v_now := lease_now();
-  if not _is_open(v_run.status) then
-    perform _refuse('task_run_already_terminal', jsonb_build_object('run_status', v_run.status,
-      'ended_at', _utc(v_run.ended_at), 'failure_kind', v_run.failure_kind));
-  end if;
+  perform _check_open(v_run);
   update run r set status = 'canceled', ended_at = v_now, due_at = null
    where r.workspace_id = p_workspace_id and r.run_id = p_run_id;
   update lease l set ended_at = v_now, ended_how = 'cancel', ended_reason = p_reason
    where l.workspace_id = p_workspace_id and l.run_id = p_run_id and l.fence = v_run.fence
      and _is_leased(v_run.status) returning l.session_id into v_session;
-  v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], 'task.run_canceled');
-  offers := v_settled.offers;
-  perform _log(p_workspace_id, v_now, _event(v_cause, 'task.run_canceled', v_run.task_id, p_run_id,
-    jsonb_build_object('previous_status', v_run.status, 'reason', p_reason, 'metadata', p_metadata,
-      'session_id', v_session, 'propagated_from_task_id', null)) || v_settled.events, v_settled.opened);
-  select json_build_object('run', w.body)::text into body from run_wire w
-   where w.workspace_id = p_workspace_id and w.run_id = p_run_id;
+  offers := _settle_and_log(p_workspace_id, array[v_run.task_id], v_now, v_cause, 'task.run_canceled',
+    array[_event(v_cause, 'task.run_canceled', v_run.task_id, p_run_id, jsonb_build_object(
+      'previous_status', v_run.status, 'reason', p_reason, 'metadata', p_metadata, 'session_id', v_session,
+      'propagated_from_task_id', null))]);
+  body := _run_answer(p_workspace_id, p_run_id);
 end $$;
 
 -- An operator's further attempt: of a failed run (retry), or of one in needs_attention, which fails (recover).
@@ -1849,7 +1862,6 @@ declare
   v_task task;
   v_next text := _new_id('run');
   v_events new_event[];
-  v_settled record;
 begin
   v_kept := _take_key(p_workspace_id, v_cause, v_key, p_hash);
   replayed := v_kept.key is not null;
@@ -1876,10 +1888,9 @@ begin
         else 'task.run_operator_retry' end, v_run.task_id, v_next, jsonb_build_object('manual', true,
       'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref, 'source_run_id', p_run_id,
       'new_run_id', v_next, 'reason', p_reason, 'metadata', p_metadata))];
-    v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], v_events[1].event_type);
-    offers := v_settled.offers;
     perform _keep_key(p_workspace_id, v_cause, v_key, p_hash, 201, jsonb_build_object('run_id', v_next));
-    perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
+    offers := _settle_and_log(p_workspace_id, array[v_run.task_id], v_now, v_cause, v_events[1].event_type,
+                              v_events);
   end if;
   select json_build_object('previous_run', p.body, 'run', w.body)::text into body
     from run_wire w, run_wire p
@@ -2080,6 +2091,19 @@ language sql stable as $$
     || convert_to(p_ws, 'UTF8') || '\x00' || convert_to(p_run_id, 'UTF8') || '\x00'
     || convert_to(p_fence::text, 'UTF8'))), 'base64'), '+/', '-_'), '=')
 $$;
+
+-- The token of a lease, derived again under the secret, present or previous, that its stored hash tells.
+create function _token_again(
+  p_ws text, p_run_id text, p_fence bigint, p_hash bytea, p_outer bytea, p_inner bytea, p_outer_previous bytea,
+  p_inner_previous bytea) returns text language plpgsql stable as $$
+declare
+  v_token text := _claim_token(p_ws, p_run_id, p_fence, p_outer, p_inner);
+begin
+  if sha256(convert_to(v_token, 'UTF8')) <> p_hash then
+    v_token := _claim_token(p_ws, p_run_id, p_fence, p_outer_previous, p_inner_previous);
+  end if;
+  return v_token;
+end $$;
 
 -- Moves due runs of one workspace to the queue; whoever looks first does it. Skips tasks that are locked.
 create function promote_runs(p_workspace_id text, p_limit int) returns int language plpgsql as $$
@@ -2346,15 +2370,13 @@ begin
            i::task_body, (select p.error from run_body p
              where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
            (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id),
-           case when w.token_hash = sha256(convert_to(k.token, 'UTF8')) then k.token
-             -- Derived under the secret before, whose token the lease holds.
-             else _claim_token(p_ws, c.run_id, w.fence, p_outer_previous, p_inner_previous) end), 0
+           _token_again(p_ws, c.run_id, w.fence, w.token_hash, p_outer, p_inner, p_outer_previous,
+                        p_inner_previous)), 0
     from unnest(p_again) with ordinality c (n, run_id, task_id, offer_place, task_place, place)
     cross join lateral (select w.* from run_wire w
       where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w
     left join lateral (select k.* from task_body k
       where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
-    cross join lateral (select _claim_token(p_ws, c.run_id, w.fence, p_outer, p_inner) as token offset 0) k
    order by c.n, c.place;
 end $$;
 

@@ -101,7 +101,6 @@ declare
   v_kept idempotency_key;
   v_run_id text;
   v_events new_event[];
-  v_settled record;
 begin
   v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
   replayed := v_kept.key is not null;
@@ -122,10 +121,8 @@ begin
         coalesce(p_channel, v_task.network_channel), p_metadata, p_key, v_task.available_at, 'approve', false,
         v_run_id, v_cause)::new_run], true);
     end if;
-    v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.approved');
-    offers := v_settled.offers;
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('run_id', v_run_id));
-    perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
+    offers := _settle_and_log(p_workspace_id, array[p_task_id], v_now, v_cause, 'task.approved', v_events);
   end if;
   select * into task_body, run_body, version from _task_run_answer(p_workspace_id, p_task_id, v_run_id);
 end $$;
@@ -138,16 +135,12 @@ declare
   v_now timestamptz;
   v_cause cause := _cause(p_cause);
   v_task task;
-  v_events new_event[];
-  v_settled record;
 begin
   v_task := _lock_task(p_workspace_id, p_task_id);
   v_now := lease_now();
   perform _check_pending(v_task);
-  v_events := _decide(p_workspace_id, v_now, v_cause, array[p_task_id], 'rejected', p_reason, false);
-  v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.rejected');
-  offers := v_settled.offers;
-  perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
+  offers := _settle_and_log(p_workspace_id, array[p_task_id], v_now, v_cause, 'task.rejected',
+    _decide(p_workspace_id, v_now, v_cause, array[p_task_id], 'rejected', p_reason, false));
   select * into body, version from _task_answer(p_workspace_id, p_task_id);
 end $$;
 

@@ -30,7 +30,6 @@ declare
   v_run_id text := _new_id('run');
   v_tasks text[] := array[p_task_id];
   v_events new_event[];
-  v_settled record;
 begin
   v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
   replayed := v_kept.key is not null;
@@ -77,10 +76,8 @@ begin
         from unnest(v_tasks) x (task_id)
         cross join lateral (select k.* from task k
           where k.workspace_id = p_workspace_id and k.task_id = x.task_id offset 0) t), true);
-    v_settled := _settle(p_workspace_id, v_tasks, v_now, array[v_cause], 'task.published');
-    offers := v_settled.offers;
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 200, jsonb_build_object('run_id', v_run_id));
-    perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
+    offers := _settle_and_log(p_workspace_id, v_tasks, v_now, v_cause, 'task.published', v_events);
   end if;
   select * into task_body, run_body, version from _task_run_answer(p_workspace_id, p_task_id, v_run_id);
 end $$;

@@ -11,7 +11,6 @@ declare
   v_run run;
   v_lease lease;
   v_available_at timestamptz;
-  v_settled record;
 begin
   v_run := _lock_run(p_workspace_id, p_run_id);
   v_now := lease_now();
@@ -32,16 +31,13 @@ begin
     insert into run_body (workspace_id, run_id, note) values (p_workspace_id, p_run_id, p_note)
       on conflict (workspace_id, run_id) do update set note = excluded.note;
   end if;
-  v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause], 'task.run_released');
-  offers := v_settled.offers;
-  perform _log(p_workspace_id, v_now, _event(v_cause, 'task.run_released', v_run.task_id, p_run_id,
-    jsonb_build_object('manual', true, 'reason', p_reason, 'note', p_note, 'metadata', p_metadata,
-      'previous_status', v_run.status, 'session_id', v_lease.session_id, 'available_at', _utc(v_available_at),
+  offers := _settle_and_log(p_workspace_id, array[v_run.task_id], v_now, v_cause, 'task.run_released',
+    array[_event(v_cause, 'task.run_released', v_run.task_id, p_run_id, jsonb_build_object('manual', true,
+      'reason', p_reason, 'note', p_note, 'metadata', p_metadata, 'previous_status', v_run.status,
+      'session_id', v_lease.session_id, 'available_at', _utc(v_available_at),
       'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref,
-      'previous_session_id', v_lease.session_id, 'previous_lease_until', _utc(v_lease.lease_until)))
-    || v_settled.events, v_settled.opened);
-  select json_build_object('run', w.body)::text into body from run_wire w
-   where w.workspace_id = p_workspace_id and w.run_id = p_run_id;
+      'previous_session_id', v_lease.session_id, 'previous_lease_until', _utc(v_lease.lease_until)))]);
+  body := _run_answer(p_workspace_id, p_run_id);
 end $$;
 
 -- Ends a run that has not ended, held or not, as failed for good.
@@ -53,14 +49,10 @@ declare
   v_cause cause := _cause(p_cause);
   v_run run;
   v_session text;
-  v_settled record;
 begin
   v_run := _lock_run(p_workspace_id, p_run_id);
   v_now := lease_now();
-  if not _is_open(v_run.status) then
-    perform _refuse('task_run_already_terminal', jsonb_build_object('run_status', v_run.status,
-      'ended_at', _utc(v_run.ended_at), 'failure_kind', v_run.failure_kind));
-  end if;
+  perform _check_open(v_run);
   update run r set status = 'failed', failure_kind = 'operator_forced', retryable = false, ended_at = v_now,
                    due_at = null
    where r.workspace_id = p_workspace_id and r.run_id = p_run_id;
@@ -69,15 +61,11 @@ begin
   update lease l set ended_at = v_now, ended_how = 'force', ended_reason = p_reason
    where l.workspace_id = p_workspace_id and l.run_id = p_run_id and l.fence = v_run.fence
      and _is_leased(v_run.status) returning l.session_id into v_session;
-  v_settled := _settle(p_workspace_id, array[v_run.task_id], v_now, array[v_cause],
-                       'task.run_operator_forced_fail');
-  offers := v_settled.offers;
-  perform _log(p_workspace_id, v_now, _event(v_cause, 'task.run_operator_forced_fail', v_run.task_id, p_run_id,
-    jsonb_build_object('manual', true, 'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref,
-      'previous_status', v_run.status, 'reason', p_reason, 'session_id', v_session, 'metadata', p_metadata))
-    || v_settled.events, v_settled.opened);
-  select json_build_object('run', w.body)::text into body from run_wire w
-   where w.workspace_id = p_workspace_id and w.run_id = p_run_id;
+  offers := _settle_and_log(p_workspace_id, array[v_run.task_id], v_now, v_cause, 'task.run_operator_forced_fail',
+    array[_event(v_cause, 'task.run_operator_forced_fail', v_run.task_id, p_run_id, jsonb_build_object(
+      'manual', true, 'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref,
+      'previous_status', v_run.status, 'reason', p_reason, 'session_id', v_session, 'metadata', p_metadata))]);
+  body := _run_answer(p_workspace_id, p_run_id);
 end $$;
 
 -- A call for many runs under one key: each run keeps its own answer in its own transaction; the key itself keeps,

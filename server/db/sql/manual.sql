@@ -30,17 +30,16 @@ begin
   return v_agent;
 end $$;
 
--- A run with a lease and its token, derived again: under the secret that its stored hash tells.
+-- A run with a lease and its token, derived again.
 create function _lease_answer(
   p_ws text, p_run_id text, p_fence bigint, p_outer bytea, p_inner bytea, p_outer_previous bytea,
   p_inner_previous bytea) returns text language plpgsql as $$
 begin
   return (select json_build_object('run', w.body, 'lease', _merge(w.lease, json_build_object('claim_token',
-                   case when l.token_hash = sha256(convert_to(k.token, 'UTF8')) then k.token
-                        else _claim_token(p_ws, p_run_id, p_fence, p_outer_previous, p_inner_previous) end)))::text
+                   _token_again(p_ws, p_run_id, p_fence, l.token_hash, p_outer, p_inner, p_outer_previous,
+                                p_inner_previous))))::text
             from run_wire w
             join lease l on l.workspace_id = p_ws and l.run_id = p_run_id and l.fence = p_fence
-            cross join lateral (select _claim_token(p_ws, p_run_id, p_fence, p_outer, p_inner) as token offset 0) k
            where w.workspace_id = p_ws and w.run_id = p_run_id);
 end $$;
 
@@ -215,6 +214,5 @@ begin
   end if;
   replayed := v_answer.replayed;
   offers := v_answer.offers;
-  select json_build_object('run', w.body)::text into body from run_wire w
-   where w.workspace_id = p_workspace_id and w.run_id = v_call.run_id;
+  body := _run_answer(p_workspace_id, v_call.run_id);
 end $$;

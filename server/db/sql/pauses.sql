@@ -35,15 +35,10 @@ end $$;
 create function _log_pause(
   p_ws text, p_now timestamptz, p_cause cause, p_task_id text, p_type text, p_was boolean, p_reason text,
   p_metadata jsonb, p_tasks text[]) returns int language plpgsql as $$
-declare
-  v_settled record;
 begin
-  v_settled := _settle(p_ws, p_tasks, p_now, array[p_cause], p_type);
-  perform _log(p_ws, p_now, _event(p_cause, p_type, p_task_id, null, jsonb_build_object('manual', true,
-    'actor_kind', p_cause.actor_kind, 'actor_id', p_cause.actor_ref, 'previous_paused', p_was,
-    'paused', p_type = 'task.paused', 'reason', p_reason, 'metadata', p_metadata)) || v_settled.events,
-    v_settled.opened);
-  return v_settled.offers;
+  return _settle_and_log(p_ws, p_tasks, p_now, p_cause, p_type, array[_event(p_cause, p_type, p_task_id, null,
+    jsonb_build_object('manual', true, 'actor_kind', p_cause.actor_kind, 'actor_id', p_cause.actor_ref,
+      'previous_paused', p_was, 'paused', p_type = 'task.paused', 'reason', p_reason, 'metadata', p_metadata))]);
 end $$;
 
 -- Pauses a task and all below it: no claim takes their runs. Again: who, when and why are rewritten.

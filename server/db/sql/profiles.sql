@@ -15,17 +15,12 @@ end $$;
 -- runs came into the queue.
 create function _follow_profile(p_ws text, p_task task, p_now timestamptz, p_cause cause, p_event text, p_profile jsonb)
 returns int language plpgsql as $$
-declare
-  v_settled record;
 begin
   perform _move_lane(p_ws, p_task, true);
-  v_settled := _settle(p_ws, array[p_task.task_id], p_now, array[p_cause], p_event);
-  perform _log(p_ws, p_now, _event(p_cause, p_event, p_task.task_id, null, jsonb_build_object(
-    'coordinator_mode', p_profile -> 'coordinator' -> 'mode', 'worker_mode', p_profile -> 'worker' -> 'mode',
-    'sandbox_mode', p_profile -> 'sandbox' -> 'mode',
-    'profile_sha256', encode(sha256(convert_to(p_profile::text, 'UTF8')), 'hex'))) || v_settled.events,
-    v_settled.opened);
-  return v_settled.offers;
+  return _settle_and_log(p_ws, array[p_task.task_id], p_now, p_cause, p_event, array[_event(p_cause, p_event,
+    p_task.task_id, null, jsonb_build_object('coordinator_mode', p_profile -> 'coordinator' -> 'mode',
+      'worker_mode', p_profile -> 'worker' -> 'mode', 'sandbox_mode', p_profile -> 'sandbox' -> 'mode',
+      'profile_sha256', encode(sha256(convert_to(p_profile::text, 'UTF8')), 'hex')))]);
 end $$;
 
 -- Replaces the whole profile. One that is stored already leaves no trace.
