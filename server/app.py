@@ -110,9 +110,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     await _first_start(db, config)
 
     def connect() -> Dedicated:
-        connection = Dedicated(
-            direct, prepared or config.database_direct_url is not None, config.db_timeout_seconds
-        )
+        connection = Dedicated(direct, prepared or config.database_direct_url is not None)
         stack.push_async_callback(connection.close)
         return connection
 

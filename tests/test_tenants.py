@@ -71,7 +71,7 @@ def test_creations_of_a_workspace_that_is_held_up_let_those_of_others_pass(
             world.until_waiting(len(ended))
             began = time.monotonic()
             other.task()
-            # Each creation waits a tenth of a second for the lock; 40 would take 4 s.
+            # In turn with them, it would wait for the lock as they do.
             assert time.monotonic() - began < 1
         for call in ended:
             call.result()

@@ -51,7 +51,7 @@ class World:
         )
 
         # As a server's loops have it.
-        self._loop = Dedicated(server.conninfo, prepared=True, wait_seconds=5)
+        self._loop = Dedicated(server.conninfo, prepared=True)
         self._stack.push_async_callback(self._loop.close)
 
     def close(self) -> None:

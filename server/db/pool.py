@@ -236,22 +236,21 @@ async def open_pool(
 
 
 class Dedicated:
-    """One connection for one kind of call: prepared once, it waits for no pool and not for long."""
+    """One connection of one batcher or loop: prepared once, it waits for no pool and not for long.
 
-    def __init__(self, conninfo: str, prepared: bool, wait_seconds: float) -> None:
+    Its owner asks one thing at a time.
+    """
+
+    def __init__(self, conninfo: str, prepared: bool) -> None:
         self._conninfo = conninfo
         self._prepared = prepared
-        # A workspace that waits for a lock lets the others pass between any two of its statements.
-        self._share = Share(1, wait_seconds)
         self._connection: AsyncConnection[Row] | None = None
-        self._connecting = asyncio.Lock()
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
         """The rows of a statement; raises ConnectionLost when its outcome is unknown."""
         for left in reversed(range(REPEATS + 1)):
             try:
-                async with self._share.of(parameters.get("workspace_id")):
-                    return await self._execute(statement, parameters)
+                return await self._execute(statement, parameters)
             except psycopg.Error as error:
                 if error.sqlstate not in REPEATED:
                     raise
@@ -274,14 +273,6 @@ class Dedicated:
 
     async def _connected(self) -> AsyncConnection[Row]:
         connection = self._connection
-        if connection is None or connection.closed:
-            async with self._connecting:
-                return await self._connect()
-        return connection
-
-    async def _connect(self) -> AsyncConnection[Row]:
-        connection = self._connection
-        # Whoever else wanted it may have made it meanwhile.
         if connection is None or connection.closed:
             with problems(None):
                 connection = await AsyncConnection.connect(
