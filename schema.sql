@@ -2929,6 +2929,14 @@ end $$;
 
 -- ══ 16. Keys and workspaces ═════════════════════════════════════════════════════════════════════════════════
 
+-- The keys that open something now.
+create view valid_key as
+select k.key_id, k.secret_hash, k.name, k.role, k.workspace_id, w.name as workspace_name, k.agent_name,
+       k.actor_kind, extract(epoch from k.expires_at - lease_now())::float8 as expires_in_seconds,
+       k.last_used_at is null or k.last_used_at < lease_now() - interval '1 minute' as unused_lately
+  from api_key k left join workspace w on w.workspace_id = k.workspace_id
+ where k.revoked_at is null and (k.expires_at is null or k.expires_at > lease_now());
+
 -- A key as everybody may see it.
 create function _key(p_key api_key) returns json language sql stable as $$
   select json_build_object('id', p_key.key_id, 'name', p_key.name, 'role', p_key.role,

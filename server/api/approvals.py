@@ -1,7 +1,7 @@
 """Approvals: a human gate before work."""
 
 from server.api.context import Context, TaskId
-from server.api.tasks import task_and_run
+from server.api.tasks import changed_task, task_and_run
 from server.contract.approvals import RejectRequest
 from server.contract.base import Encoded
 from server.contract.runs import StartRequest
@@ -21,10 +21,9 @@ async def approve_task(
         channel=body.network_channel,
         metadata=body.metadata.text if body.metadata else None,
         key=ctx.idempotency_key,
-        request_hash=ctx.request_hash if ctx.idempotency_key else None,
+        request_hash=ctx.key_hash,
     )
-    ctx.services.hub.changed(ctx.workspace_id, made.offers)
-    return task_and_run(made)
+    return task_and_run(ctx, made)
 
 
 async def reject_task(ctx: Context, task_id: TaskId, body: RejectRequest) -> Encoded[TaskResponse]:
@@ -36,5 +35,4 @@ async def reject_task(ctx: Context, task_id: TaskId, body: RejectRequest) -> Enc
         task_id=task_id,
         reason=body.reason,
     )
-    ctx.services.hub.changed(ctx.workspace_id, changed.offers)
-    return Encoded(changed.body.encode(), version=changed.version)
+    return changed_task(ctx, changed)

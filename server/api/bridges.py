@@ -45,7 +45,7 @@ async def create_bridge(ctx: Context, body: BridgeCreateRequest) -> Encoded[Brid
     }
     made, version, replayed = await bridges.create_bridge(
         ctx.services.db, workspace_id=ctx.workspace_id, cause=ctx.cause, key=ctx.idempotency_key,
-        request_hash=ctx.request_hash, new=msgspec.json.encode(new).decode(),
+        request_hash=ctx.key_hash, new=msgspec.json.encode(new).decode(),
     )  # fmt: skip
     return _with_secret(made, None if replayed else secret, version, replayed)
 

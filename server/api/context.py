@@ -155,6 +155,11 @@ class Context:
         return self.caller.cause(self.action)
 
     @property
+    def key_hash(self) -> str | None:
+        """What a repeat under the request's key must have in common with it; None without a key."""
+        return self.request_hash if self.idempotency_key else None
+
+    @property
     def request_hash(self) -> str:
         """SHA-256, in hex, of method, path, query and parsed body."""
         parsed = msgspec.json.decode(self.body) if self.body else NO_BODY

@@ -4,6 +4,7 @@ from server import limits
 from server.api.context import Context, TaskId
 from server.api.holding import guard
 from server.api.paging import pages
+from server.api.tasks import changed_task
 from server.contract.base import Encoded
 from server.contract.dependencies import (
     DependencyAddRequest,
@@ -51,8 +52,7 @@ async def add_dependency(
         depends_on=body.depends_on_task_id,
         guard=guard(ctx),
     )
-    ctx.services.hub.changed(ctx.workspace_id, changed.offers)
-    return Encoded(changed.body.encode(), version=changed.version)
+    return changed_task(ctx, changed)
 
 
 async def remove_dependency(
@@ -67,5 +67,4 @@ async def remove_dependency(
         task_id=task_id,
         depends_on=depends_on_id,
     )
-    ctx.services.hub.changed(ctx.workspace_id, changed.offers)
-    return Encoded(changed.body.encode(), version=changed.version)
+    return changed_task(ctx, changed)

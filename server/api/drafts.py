@@ -22,7 +22,6 @@ async def publish_task(
         channel=body.network_channel,
         metadata=body.metadata.text if body.metadata else None,
         key=ctx.idempotency_key,
-        request_hash=ctx.request_hash if ctx.idempotency_key else None,
+        request_hash=ctx.key_hash,
     )
-    ctx.services.hub.changed(ctx.workspace_id, made.offers)
-    return task_and_run(made)
+    return task_and_run(ctx, made)

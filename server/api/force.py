@@ -90,7 +90,7 @@ async def again(
         metadata=metadata.text if metadata else None,
         delay_seconds=delay_seconds,
         key=ctx.idempotency_key,
-        request_hash=ctx.request_hash if ctx.idempotency_key else None,
+        request_hash=ctx.key_hash,
         bulk=bulk,
     )
     ctx.services.hub.changed(ctx.workspace_id, made.offers)

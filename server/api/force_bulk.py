@@ -52,7 +52,7 @@ async def _again(ctx: Context, body: BulkRetryRequest, recover: bool) -> Encoded
         return await _each(ctx, body.run_ids, once, pairs=True)
     key = {
         "workspace_id": ctx.workspace_id, "cause": ctx.cause, "key": ctx.idempotency_key,
-        "request_hash": ctx.request_hash,
+        "request_hash": ctx.key_hash,
     }  # fmt: skip
     kept = await force.find_bulk_key(ctx.services.db, **key)
     refusals = msgspec.json.decode(kept, type=Refusals) if kept else {}

@@ -30,7 +30,7 @@ async def create_tasks(ctx: Context, body: TaskBulkRequest) -> Encoded[TaskBulkR
             guard=guard(ctx),
             bulk=True,
             key=ctx.idempotency_key,
-            request_hash=ctx.request_hash if ctx.idempotency_key else None,
+            request_hash=ctx.key_hash,
         )
     except Problem as problem:
         index = problem.evidence.get("index")

@@ -48,7 +48,7 @@ async def create_key(ctx: Context, body: KeyCreateRequest) -> Encoded[KeyRespons
         workspace_id=ctx.workspace_id,
         cause=ctx.cause,
         key=ctx.idempotency_key,
-        request_hash=ctx.request_hash,
+        request_hash=ctx.key_hash,
         new=msgspec.json.encode(new).decode(),
     )
     return _with_secret(made, secret, replayed)
@@ -62,7 +62,7 @@ async def rotate_key(ctx: Context, key_id: KeyId, body: KeyRotateRequest) -> Enc
         workspace_id=ctx.workspace_id,
         cause=ctx.cause,
         key=ctx.idempotency_key,
-        request_hash=ctx.request_hash,
+        request_hash=ctx.key_hash,
         reach=_reach(ctx),
         key_id=key_id,
         new=msgspec.json.encode(new).decode(),

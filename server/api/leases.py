@@ -48,8 +48,7 @@ class Ended(msgspec.Struct):
 
 async def claim_next(ctx: Context, body: ClaimNextRequest) -> Encoded[ClaimResponse]:
     """Claims the next run that fits, or waits for one."""
-    key = ctx.idempotency_key
-    got = await claim(ctx, body, key, ctx.request_hash if key else None)
+    got = await claim(ctx, body, ctx.idempotency_key, ctx.key_hash)
     if not got.claims:
         wait = ctx.services.claiming.retry_after(ctx.workspace_id)
         return Encoded(b"", status=204, headers=((b"retry-after", b"%d" % wait),))

@@ -19,6 +19,7 @@ from server.contract.manual import (
 from server.contract.runs import RunResponse
 from server.errors import Problem
 from server.store import manual
+from server.store.base import Repeatable
 from server.telemetry import ClaimServed, LeaseOperation, RunEnded, occur
 
 
@@ -29,7 +30,7 @@ async def claim_run(
     told, replayed = await manual.claim_run(
         ctx.services.db, workspace_id=ctx.workspace_id, cause=ctx.cause, run_id=run_id,
         session_id=_session(ctx, body.session_id), lease_seconds=body.lease_seconds,
-        key=ctx.idempotency_key, request_hash=ctx.request_hash if ctx.idempotency_key else None,
+        key=ctx.idempotency_key, request_hash=ctx.key_hash,
         **_pads(ctx),
     )  # fmt: skip
     occur(ClaimServed, kind="manual", result="replayed" if replayed else "claimed")
@@ -79,7 +80,7 @@ async def fail_run(ctx: Context, run_id: RunId, body: RunFailRequest) -> Encoded
 
 async def _end(
     ctx: Context, operation: str, run_id: str, body: LeaseProof, **fields: Any
-) -> manual.Held:
+) -> Repeatable:
     try:
         held = await _hold(ctx, operation, run_id, body, **fields)
     except Problem as problem:
@@ -91,7 +92,7 @@ async def _end(
 
 async def _hold(
     ctx: Context, operation: str, run_id: str, body: LeaseProof, **fields: Any
-) -> manual.Held:
+) -> Repeatable:
     """An agent proves its lease, as on its own routes; an operator needs a claim by hand."""
     by_hand = ctx.caller.role != "agent"
     if not by_hand and ctx.caller.session_id is None:
@@ -105,7 +106,7 @@ async def _hold(
     return held
 
 
-def _told(held: manual.Held) -> Encoded[RunResponse]:
+def _told(held: Repeatable) -> Encoded[RunResponse]:
     return Encoded(held.body.encode(), replayed=held.replayed)
 
 

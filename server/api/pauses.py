@@ -1,6 +1,7 @@
 """Pauses: nobody begins work on a task, nor on any below it."""
 
 from server.api.context import Context, TaskId
+from server.api.tasks import changed_task
 from server.contract.base import Encoded
 from server.contract.pauses import PauseRequest, ResumeRequest
 from server.contract.tasks import TaskResponse
@@ -17,8 +18,7 @@ async def pause_task(ctx: Context, task_id: TaskId, body: PauseRequest) -> Encod
         reason=body.reason,
         metadata=body.metadata.text if body.metadata else None,
     )
-    ctx.services.hub.changed(ctx.workspace_id, changed.offers)
-    return Encoded(changed.body.encode(), version=changed.version)
+    return changed_task(ctx, changed)
 
 
 async def resume_task(ctx: Context, task_id: TaskId, body: ResumeRequest) -> Encoded[TaskResponse]:
@@ -31,5 +31,4 @@ async def resume_task(ctx: Context, task_id: TaskId, body: ResumeRequest) -> Enc
         reason=body.reason,
         metadata=body.metadata.text if body.metadata else None,
     )
-    ctx.services.hub.changed(ctx.workspace_id, changed.offers)
-    return Encoded(changed.body.encode(), version=changed.version)
+    return changed_task(ctx, changed)

@@ -41,7 +41,7 @@ async def create_subscription(
     new["subscription_id"] = body.subscription_id or new_id("sub", time.time_ns() // 1_000_000)
     made, status, replayed = await subscriptions.create_subscription(
         ctx.services.db, workspace_id=ctx.workspace_id, cause=ctx.cause, key=ctx.idempotency_key,
-        request_hash=ctx.request_hash, task_id=task_id, new=msgspec.json.encode(new).decode(),
+        request_hash=ctx.key_hash, task_id=task_id, new=msgspec.json.encode(new).decode(),
     )  # fmt: skip
     ctx.services.hub.changed(ctx.workspace_id, 0)
     return Encoded(made.encode(), status=status, replayed=replayed)

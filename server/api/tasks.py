@@ -26,7 +26,7 @@ from server.contract.tasks import (
 from server.errors import Problem
 from server.rules.ids import new_id
 from server.store import tasks
-from server.store.base import Started
+from server.store.base import Changed, Started
 
 LISTED: Final = {
     "activity": tasks.list_tasks_by_activity,
@@ -83,7 +83,7 @@ async def _create(
             guard=guard(ctx),
             bulk=False,
             key=ctx.idempotency_key,
-            request_hash=ctx.request_hash if ctx.idempotency_key else None,
+            request_hash=ctx.key_hash,
         )
     except Problem as problem:
         # Where it stands in the request says nothing when it stands alone.
@@ -130,8 +130,7 @@ async def patch_task(
         changes=to_json(body),
         version=ctx.if_match,
     )
-    ctx.services.hub.changed(ctx.workspace_id, changed.offers)
-    return Encoded(changed.body.encode(), version=changed.version)
+    return changed_task(ctx, changed)
 
 
 async def delete_task(ctx: Context, task_id: TaskId) -> None:
@@ -151,29 +150,36 @@ async def cancel_task(ctx: Context, task_id: TaskId, body: CancelRequest) -> Enc
         reason=body.reason,
         metadata=body.metadata.text if body.metadata else None,
     )
-    ctx.services.hub.changed(ctx.workspace_id, changed.offers)
-    return Encoded(changed.body.encode(), version=changed.version)
+    return changed_task(ctx, changed)
 
 
 async def start_task(ctx: Context, task_id: TaskId, body: StartRequest) -> Encoded[TaskRunResponse]:
     """Queues a run of a task that waits for nothing."""
-    return task_and_run(await _start(ctx, task_id, body, "start"))
+    return task_and_run(ctx, await _start(ctx, task_id, body, "start"))
 
 
 async def enqueue_run(ctx: Context, task_id: TaskId, body: StartRequest) -> Encoded[RunResponse]:
     """Queues a run; on a blocked task it waits for the gates."""
     made = await _start(ctx, task_id, body, "enqueue")
+    ctx.services.hub.changed(ctx.workspace_id, made.offers)
     return Encoded(f'{{"run":{made.run}}}'.encode(), replayed=made.replayed)
 
 
-def task_and_run(made: Started) -> Encoded[TaskRunResponse]:
-    """The answer of what may have queued a run."""
+def changed_task(ctx: Context, changed: Changed) -> Encoded[Any]:
+    """Tells others of a transition; its answer."""
+    ctx.services.hub.changed(ctx.workspace_id, changed.offers)
+    return Encoded(changed.body.encode(), version=changed.version)
+
+
+def task_and_run(ctx: Context, made: Started) -> Encoded[TaskRunResponse]:
+    """Tells others of what may have queued a run; its answer."""
+    ctx.services.hub.changed(ctx.workspace_id, made.offers)
     told = f'{{"task":{made.task},"run":{made.run or "null"}}}'
     return Encoded(told.encode(), version=made.version, replayed=made.replayed)
 
 
 async def _start(ctx: Context, task_id: str, body: StartRequest, reason: str) -> Started:
-    made = await tasks.start_task(
+    return await tasks.start_task(
         ctx.services.db,
         workspace_id=ctx.workspace_id,
         cause=ctx.cause,
@@ -183,7 +189,5 @@ async def _start(ctx: Context, task_id: str, body: StartRequest, reason: str) ->
         channel=body.network_channel,
         metadata=body.metadata.text if body.metadata else None,
         key=ctx.idempotency_key,
-        request_hash=ctx.request_hash if ctx.idempotency_key else None,
+        request_hash=ctx.key_hash,
     )
-    ctx.services.hub.changed(ctx.workspace_id, made.offers)
-    return made

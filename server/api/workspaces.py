@@ -45,7 +45,7 @@ async def create_workspace(
         workspace_id=ctx.workspace_id,
         cause=ctx.cause,
         key=ctx.idempotency_key,
-        request_hash=ctx.request_hash,
+        request_hash=ctx.key_hash,
         workspace=msgspec.json.encode(new).decode(),
     )
     return Encoded(made.encode(), version=version, replayed=replayed)

@@ -20,6 +20,14 @@ class Created(NamedTuple):
     offers: int
 
 
+class Repeatable(NamedTuple):
+    """What a transition of a run answers, and whether an earlier call had done it."""
+
+    body: str
+    replayed: bool
+    offers: int
+
+
 class Started(NamedTuple):
     """What queueing a run by hand answers."""
 

@@ -1,17 +1,9 @@
 """Edges between tasks."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from server.db.pool import Database
-
-
-class Rewired(NamedTuple):
-    """The task whose edge changed, in detail; offers: how many runs it put into the queue."""
-
-    body: str
-    version: int
-    offers: int
-
+from server.store.base import Changed
 
 ADD_DEPENDENCY = """
 select body, version, offers from add_dependency(
@@ -19,10 +11,10 @@ select body, version, offers from add_dependency(
 """
 
 
-async def add_dependency(db: Database, **call: Any) -> Rewired:
+async def add_dependency(db: Database, **call: Any) -> Changed:
     """Makes a task wait for another."""
     [row] = await db.many(ADD_DEPENDENCY, **call)
-    return Rewired(*row)
+    return Changed(*row)
 
 
 REMOVE_DEPENDENCY = """
@@ -31,10 +23,10 @@ select body, version, offers from remove_dependency(
 """
 
 
-async def remove_dependency(db: Database, **call: Any) -> Rewired:
+async def remove_dependency(db: Database, **call: Any) -> Changed:
     """Lets a task wait no longer for another."""
     [row] = await db.many(REMOVE_DEPENDENCY, **call)
-    return Rewired(*row)
+    return Changed(*row)
 
 
 # A page ends early when the results on it pass 4 MiB; its first row is always there. One row more

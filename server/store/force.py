@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from server.db.pool import Database
+from server.store.base import Repeatable
 
 
 class Forced(NamedTuple):
@@ -37,14 +38,6 @@ async def force_fail_run(db: Database, **call: Any) -> Forced:
     return Forced(*row)
 
 
-class Retried(NamedTuple):
-    """What an operator's further attempt answers."""
-
-    body: str
-    replayed: bool
-    offers: int
-
-
 RETRY_RUN = """
 select body, replayed, offers from retry_run(
   %(workspace_id)s, %(cause)s::jsonb, %(run_id)s, %(recover)s, %(reason)s, %(metadata)s::json,
@@ -52,10 +45,10 @@ select body, replayed, offers from retry_run(
 """
 
 
-async def retry_run(db: Database, **call: Any) -> Retried:
+async def retry_run(db: Database, **call: Any) -> Repeatable:
     """Queues a further attempt of a failed run, or of one that needs attention."""
     [row] = await db.many(RETRY_RUN, **call)
-    return Retried(*row)
+    return Repeatable(*row)
 
 
 FIND_BULK_KEY = """

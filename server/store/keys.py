@@ -20,12 +20,9 @@ class KeyRow(NamedTuple):
 
 
 FIND_KEY = """
-select k.key_id, k.name, k.role, k.workspace_id, w.name, k.agent_name, k.actor_kind,
-       extract(epoch from k.expires_at - lease_now())::float8,
-       k.last_used_at is null or k.last_used_at < lease_now() - interval '1 minute'
-  from api_key k left join workspace w on w.workspace_id = k.workspace_id
- where k.secret_hash = %(secret_hash)s and k.revoked_at is null
-   and (k.expires_at is null or k.expires_at > lease_now())
+select key_id, name, role, workspace_id, workspace_name, agent_name, actor_kind,
+       expires_in_seconds, unused_lately
+  from valid_key where secret_hash = %(secret_hash)s
 """
 
 
@@ -37,12 +34,10 @@ async def find_key(db: Database, secret_hash: bytes) -> KeyRow | None:
 
 # until: of the ticket that names the key, in seconds since 1970; null where none does.
 FIND_KEY_BY_ID = """
-select k.key_id, k.name, k.role, k.workspace_id, w.name, k.agent_name, k.actor_kind,
-       extract(epoch from k.expires_at - lease_now())::float8,
-       k.last_used_at is null or k.last_used_at < lease_now() - interval '1 minute'
-  from api_key k left join workspace w on w.workspace_id = k.workspace_id
- where k.key_id = %(key_id)s and k.revoked_at is null
-   and (k.expires_at is null or k.expires_at > lease_now())
+select key_id, name, role, workspace_id, workspace_name, agent_name, actor_kind,
+       expires_in_seconds, unused_lately
+  from valid_key
+ where key_id = %(key_id)s
    and (%(until)s::float8 is null or to_timestamp(%(until)s) > lease_now())
 """
 
@@ -92,7 +87,12 @@ select body, replayed from create_key(
 
 
 async def create_key(
-    db: Database, workspace_id: str, cause: str, key: str | None, request_hash: str, new: str
+    db: Database,
+    workspace_id: str,
+    cause: str,
+    key: str | None,
+    request_hash: str | None,
+    new: str,
 ) -> tuple[str, bool]:
     """Makes a key; answers it as JSON, and whether an earlier call made it."""
     [row] = await db.many(

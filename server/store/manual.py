@@ -1,8 +1,9 @@
 """Runs by hand."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from server.db.pool import Database
+from server.store.base import Repeatable
 
 CLAIM_RUN = """
 select body, replayed from claim_run(
@@ -31,21 +32,13 @@ async def attach_session(db: Database, **call: Any) -> str:
     return told
 
 
-class Held(NamedTuple):
-    """What a call by hand answers."""
-
-    body: str
-    replayed: bool
-    offers: int
-
-
 HOLD_RUN = """
 select body, replayed, offers from hold_run(
   %(workspace_id)s, %(operation)s, %(call)s::json, %(by_hand)s)
 """
 
 
-async def hold_run(db: Database, **call: Any) -> Held:
+async def hold_run(db: Database, **call: Any) -> Repeatable:
     """Starts, completes or fails a run, by its holder's proof or by hand."""
     [row] = await db.many(HOLD_RUN, **call)
-    return Held(*row)
+    return Repeatable(*row)
