@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from server.db.pool import Busy, Fault
 from server.errors import Problem
 from server.telemetry import LoopFailed, LoopRan, occur
 
@@ -23,3 +24,29 @@ async def every(name: str, seconds: float, run_once: Callable[[], Awaitable[int]
         occur(LoopRan, value=1, loop=name, result=result)
         # Not in step with the other servers.
         await asyncio.sleep(seconds * random.uniform(0.75, 1.25))
+
+
+async def in_batches(
+    found: list[tuple[str, list[str]]],
+    do: Callable[[str, list[str]], Awaitable[int]],
+    set_aside: Callable[[str, str, Fault], Awaitable[None]],
+) -> int:
+    """Does what was found, workspace by workspace; how much.
+
+    What cannot be done with the others is tried alone, and what cannot be done at all is set aside.
+    """
+    done = 0
+    for workspace_id, items in found:
+        try:
+            done += await do(workspace_id, items)
+        except Busy:
+            # Held up by a transaction of its own: the next pass comes soon.
+            continue
+        except Fault:
+            # One bad item must not hold up the others.
+            for item in items:
+                try:
+                    done += await do(workspace_id, [item])
+                except Fault as error:
+                    await set_aside(workspace_id, item, error)
+    return done
