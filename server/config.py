@@ -156,7 +156,11 @@ class Config:
     )
     migrate: bool = _setting(_flag, True, "bring the schema up to date at start")
     loops: bool = _setting(_flag, True, "run the loops here; false: another server must")
-    pool_size: int = _setting(_whole(1, 1000), 10, "database connections per process")
+    pool_size: int = _setting(
+        _whole(1, 1000),
+        10,
+        "pooled database connections per process; batchers and loops have 13 more",
+    )
     db_timeout_seconds: float = _setting(
         _number(0.1, 60), 5, "longest wait for a connection or a lock"
     )
