@@ -5,8 +5,7 @@
 create function _is_signal(p_type text, p_actor_kind text, p_payload jsonb) returns boolean
 language sql immutable as $$
   select p_type in ('task.run_canceled', 'task.run_lease_expired', 'task.run_operator_forced_fail',
-                    'task.paused', 'task.resumed', 'scheduler.paused', 'scheduler.resumed',
-                    'scheduler.drain_started')
+                    'task.paused', 'task.resumed')
       or p_type in ('task.run_completed', 'task.run_failed', 'task.run_released')
          and (p_actor_kind <> 'agent_session' or p_payload ->> 'manual' = 'true')
 $$;
@@ -57,11 +56,5 @@ returns table (sequence bigint, session_id text, name text, data json) language 
     cross join lateral (select w.body from task_reference_wire w
       where w.workspace_id = p_ws and w.task_id = l.task_id offset 0) t
    where e.event_type in ('task.paused', 'task.resumed') and e.task_id in (select _upwards(p_ws, l.task_id))
-  union all
-  select e.sequence, s.session_id, 'paused', json_build_object(
-           'task_id', null, 'run_id', null, 'paused', e.payload -> 'paused', 'paused_by_task_id', null,
-           'scope', e.payload -> 'scope')
-    from signal e cross join unnest(p_sessions) s (session_id)
-   where e.event_type like 'scheduler.%'
   order by 1
 $$;
