@@ -20,6 +20,8 @@ MESSAGES: Final = {
     "task_paused": "The task is paused.",
     "ancestor_paused": "A task above it is paused.",
     "not_yet_available": "The run is not to be claimed before its time.",
+    "budget_exhausted": "The budget of the task is used up.",
+    "concurrency_limit": "As many tasks with its concurrency key are worked on as may be.",
     "priority_too_low": "The task's priority is lower than the claimer takes.",
     "channel_mismatch": "The run is on another channel than the claimer's.",
     "owned_by_other": "The task belongs to somebody else.",
@@ -47,6 +49,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     available_at: str | None
     due: bool
     delayed_by: str
+    budget: dict[str, Any] | None
+    spent: bool
+    usage: dict[str, Any] | None
+    concurrency_key: str | None
+    concurrency_limit: int | None
+    active: int | None
     dependencies_waiting: int
     waiting: list[dict[str, str]]
     failed_count: int
@@ -116,6 +124,17 @@ def _gates(facts: Facts) -> Iterator[Fault]:
         yield "ancestor_paused", {"paused_by_task_id": facts.paused_by_task_id}
     if facts.run_status == "queued" and not facts.due:
         yield "not_yet_available", {"available_at": facts.available_at, "cause": facts.delayed_by}
+    if facts.spent:
+        yield "budget_exhausted", {"budget": facts.budget, "usage": facts.usage}
+    if facts.active is not None and facts.active >= (facts.concurrency_limit or 0):
+        yield (
+            "concurrency_limit",
+            {
+                "concurrency_key": facts.concurrency_key,
+                "limit": facts.concurrency_limit,
+                "active": facts.active,
+            },
+        )
 
 
 def _routing(facts: Facts, asker: Asker) -> Iterator[Fault]:

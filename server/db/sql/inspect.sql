@@ -77,7 +77,9 @@ begin
   select l.* into v_lease from lease l
    where l.workspace_id = p_workspace_id and l.run_id = v_run.run_id and l.fence = v_run.fence;
   select w.settings into v_settings from workspace w where w.workspace_id = p_workspace_id;
-  v_offered := exists (select from offer o where o.workspace_id = p_workspace_id and o.run_id = v_run.run_id);
+  v_offered := exists (select from offer o where o.workspace_id = p_workspace_id and o.run_id = v_run.run_id)
+    or exists (select from contender c where c.workspace_id = p_workspace_id and c.run_id = v_run.run_id
+         and _has_slot(v_task));
   v_since_queued := v_now - greatest(v_run.available_at, v_task.ready_at);
   return json_build_object(
     'shown', json_build_object(
@@ -118,6 +120,7 @@ begin
        secs => _setting(v_settings, 'stranded_seconds', 300)), false),
     'starved', coalesce(v_offered and v_since_queued >= make_interval(
        secs => _setting(v_settings, 'starvation_seconds', 120)), false),
+    'spent', _is_open(v_run.status) and _is_spent(v_task),
     'demands', (select n.demands from lane n
        where n.workspace_id = p_workspace_id and n.lane_id = v_run.lane_id),
     'sessions', case when v_offered then _active_sessions(p_workspace_id, v_since) else '[]' end)::text;

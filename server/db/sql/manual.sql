@@ -5,7 +5,9 @@ create function _why_not(p_task task, p_run run, p_now timestamptz) returns json
   select to_jsonb(_closed_gates(p_task) || array_remove(array[
     case when p_task.paused_by_task_id = p_task.task_id then 'task_paused'
          when p_task.paused_by_task_id is not null then 'ancestor_paused' end,
-    case when p_run.available_at > p_now then 'not_yet_available' end], null))
+    case when p_run.available_at > p_now then 'not_yet_available' end,
+    case when _is_spent(p_task) then 'budget_exhausted' end,
+    case when p_task.concurrency_key is not null and not _has_slot(p_task) then 'concurrency_limit' end], null))
 $$;
 
 -- Makes or renews a session that works on a run by hand; answers whose it is. No name given: its own.
@@ -86,6 +88,9 @@ begin
   end if;
   -- What is due has its offer now, and what has none may not be claimed.
   perform _offer(p_workspace_id, array[v_run.task_id], v_now);
+  if v_task.concurrency_key is not null then
+    perform _offer_ahead(p_workspace_id, p_run_id, array[v_run.lane_id], 0);
+  end if;
   select o.ctid into v_offer from offer o
    where o.workspace_id = p_workspace_id and o.run_id = p_run_id for no key update;
   if not found then
@@ -99,6 +104,9 @@ begin
   select a.body into v_claim from _lease_out(p_workspace_id,
     array[row(0, 0, p_session_id, v_agent, 1, p_lease_seconds, null, null, v_cause, 'manual')::claim_call],
     array[row(0, p_run_id, v_run.task_id, v_offer, v_place)::claimed_run], p_outer, p_inner) a;
+  if v_task.concurrency_key is not null then
+    perform _leave_contest(p_workspace_id, array[row(0, p_run_id, v_run.task_id, null, v_place)::claimed_run]);
+  end if;
   body := json_build_object('run', v_claim -> 'run', 'lease', v_claim -> 'lease')::text;
 end $$;
 

@@ -125,6 +125,11 @@ select t.workspace_id, t.task_id, json_build_object(
          'available_at', _utc(r.available_at), 'due', coalesce(r.available_at <= x.now, true),
          'delayed_by', case when r.available_at = t.available_at then 'scheduled'
            when l.ended_how = 'expiry' or l.fence is null and r.retries > 0 then 'back_off' else 'delay' end,
+         'budget', _budget_json(t), 'spent', _is_spent(t),
+         'usage', case when _is_spent(t) then (select u.body from task_usage_wire u
+            where u.workspace_id = t.workspace_id and u.task_id = t.task_id) end,
+         'concurrency_key', t.concurrency_key, 'concurrency_limit', t.concurrency_limit,
+         'active', case when t.concurrency_key is not null then _active(t.workspace_id, t.concurrency_key) end,
          'dependencies_waiting', t.dependencies_waiting,
          'waiting', (select coalesce(json_agg(json_build_object('task_id', w.task_id, 'status', w.status)
              order by w.task_id), '[]') from (select k.task_id, k.status from dependency d
