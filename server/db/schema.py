@@ -22,6 +22,7 @@ PARTS = (
     "budgets.sql",
     "wire.sql",
     "slots.sql",
+    "gates.sql",
     "drafts.sql",
     "approvals.sql",
     "pauses.sql",
