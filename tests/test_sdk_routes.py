@@ -14,6 +14,7 @@ from agent_sdk.api.runs import BulkRun
 from agent_sdk.transport import Transport
 from server.api.route import Route
 from server.api.routes import ROUTES
+from tests.shapes import object_of
 
 # For other programs than agents: /tasks/{id}/stream is another name of /api/tasks/{id}/stream.
 NOT_FOR_AGENTS = {"/metrics", "/openapi.json", "/docs/errors", "/tasks/x/stream"}
@@ -106,7 +107,7 @@ def test_whatever_the_sdk_reads_of_an_answer_is_in_it(client: Client) -> None:
 
 def _unknown(read: Any, told: Any) -> Iterator[tuple[Any, str]]:
     """The fields that are read, and are not in what is told."""
-    reads, tells = _struct(read), _struct(told)
+    reads, tells = object_of(read), object_of(told)
     if reads is None or tells is None:
         return
     known = {field.name: field.type for field in msgspec.structs.fields(tells)}
@@ -115,10 +116,3 @@ def _unknown(read: Any, told: Any) -> Iterator[tuple[Any, str]]:
             yield from _unknown(field.type, known[field.name])
         else:
             yield reads, field.name
-
-
-def _struct(told: Any) -> Any:
-    """The Struct in a list or beside None."""
-    if isinstance(told, type) and issubclass(told, msgspec.Struct):
-        return told
-    return next((found for part in get_args(told) if (found := _struct(part))), None)
