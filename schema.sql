@@ -17,9 +17,9 @@
 -- the queue's row for a run that may be claimed now, a *lane* one distinct set of demands on a claimer.
 --
 -- How a transition is written: lock in one statement, look in the next (it has a new snapshot), change, settle,
--- log, answer. Lock order: edge lock, idempotency keys (sorted), task rows, run rows, lane lock, offers, log
--- lock; within a kind by id, trees parent first. The task row is the lock of everything of its task; every
--- write to an edge holds its waiting task. A claim comes from the offers' end and takes offers and tasks with
+-- log, answer. Lock order: scheduler rows, edge lock, idempotency keys (sorted), task rows, run rows, lane lock,
+-- offers, log lock; within a kind by id, trees parent first. The task row is the lock of everything of its task;
+-- every write to an edge holds its waiting task. A claim comes from the offers' end and takes offers and tasks with
 -- SKIP LOCKED, so it never waits for either. Deadlocks that remain (40P01) mean rolled back: the server repeats.
 --
 -- _settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
@@ -80,6 +80,17 @@ create table workspace (
 -- What is locked, never updated, to put the writers of one workspace in order: 'log', 'edge', 'lane'.
 -- A table of its own, so that no foreign key check ever waits for these locks.
 create table workspace_lock (workspace_id word, name word, primary key (workspace_id, name));
+
+-- The switches that stop all claims: of a workspace, from its first pause on, and '*' of all of them.
+create table scheduler (
+  workspace_id word primary key,
+  paused_by text,
+  paused_at timestamptz,                     -- null: not paused
+  paused_reason text,
+  resumed_at timestamptz,                    -- what waited until then did not starve
+  drain_started_at timestamptz,              -- of the last drain, until the next resume
+  drain_completed_at timestamptz);
+insert into scheduler (workspace_id) values ('*');
 
 create table api_key (
   key_id word primary key,
@@ -201,6 +212,7 @@ create table task_body (
   paused_reason text,
   primary key (workspace_id, task_id),
   foreign key (workspace_id, task_id) references task on delete cascade);
+create index task_body_paused on task_body (workspace_id, task_id) where paused_at is not null;
 create index task_body_approval on task_body (approval_due_at, workspace_id) where approval_due_at is not null;
 
 -- What a task demands of its worker (and, unread by the server, of its sandbox and coordinator).
@@ -260,10 +272,12 @@ create table run (
                                              -- it from one, else infinity
   started_at timestamptz,
   ended_at timestamptz,
+  quarantined_at timestamptz,                -- when it came to need attention; stays when that is over
   primary key (workspace_id, run_id),
   foreign key (workspace_id, task_id) references task on delete cascade
 ) with (fillfactor = 80);
 create unique index run_attempt on run (task_id, attempt, workspace_id);
+create index run_quarantined on run (workspace_id, run_id) where quarantined_at is not null;
 create index run_due on run (due_at, workspace_id) where due_at is not null;
 create index run_due_here on run (workspace_id, due_at) where due_at is not null;
 create index run_without_offer on run (workspace_id, lane_id) where due_at is not null;
@@ -342,8 +356,11 @@ create table offer (
   run_id word,
   task_id word not null,
   available_at timestamptz not null,         -- of the run when the offer was made
+  waiting_since timestamptz not null,        -- that, or when the task last became ready or was resumed
+  starved boolean not null default false,    -- an event tells that it waits for long
   primary key (lane_id, priority, rank_at, run_id, workspace_id),
   unique (workspace_id, run_id));
+create index offer_starving on offer (workspace_id, waiting_since) where not starved;
 
 -- The log. No foreign key: events outlive their tasks.
 create table event (
@@ -935,11 +952,11 @@ begin
   end if;
 
   with queued as (
-    select r.*, r.ctid as place, t.priority,
+    select r.*, r.ctid as place, t.priority, t.ready_at,
            case when t.status <> 'ready' or t.paused_by_task_id is not null then 'infinity'
                 when r.available_at > p_now then r.available_at end as due_at_now
       from unnest(p_tasks) x (task_id)
-      cross join lateral (select k.newest_run_id, k.status, k.priority, k.paused_by_task_id from task k
+      cross join lateral (select k.newest_run_id, k.status, k.priority, k.paused_by_task_id, k.ready_at from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       cross join lateral (select k.*, k.ctid from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id and k.status = 'queued' offset 0) r
@@ -947,10 +964,10 @@ begin
     update run r set due_at = q.due_at_now
       from queued q where r.ctid = q.place and r.due_at is distinct from q.due_at_now
   )
-  insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
+  insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, waiting_since)
   select p_ws, q.lane_id, q.priority,
          q.available_at - make_interval(secs => _head_start(w.settings, q.priority)),
-         q.run_id, q.task_id, q.available_at
+         q.run_id, q.task_id, q.available_at, greatest(q.available_at, q.ready_at)
     from queued q join workspace w on w.workspace_id = p_ws
    where q.due_at_now is null
   on conflict (workspace_id, run_id) do nothing;
@@ -2223,6 +2240,8 @@ declare
   v_repeats record;
   v_taken claimed_run[];
   v_claimed claimed_run[] := '{}';
+  v_due boolean;
+  v_paused boolean;
 begin
   if (select l.lane_id from lane l where l.workspace_id = p_workspace_id
        order by l.lane_id desc limit 1) > p_newest_lane then
@@ -2237,7 +2256,12 @@ begin
     return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
                                                 p_outer_previous, p_inner_previous);
   end if;
-  if exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now) then
+  select exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now),
+         exists (select from scheduler s where s.workspace_id in (p_workspace_id, '*') and s.paused_at is not null)
+    into v_due, v_paused;
+  if v_paused then
+    return;
+  elsif v_due then
     perform promote_runs(p_workspace_id, 200);
   end if;
 
@@ -2260,7 +2284,7 @@ begin
 end $$;
 
 -- Makes runs and leases the agents': the fence rises, the token is derived, the task is in progress. Offers and
--- tasks are locked. No _settle(), since a claimed run makes its task in_progress and nothing else; and its event
+-- tasks are locked. Nothing is done if the scheduler is paused. No _settle(), since a claimed run makes its task in_progress and nothing else; and its event
 -- is written and its answer made here, of the rows in hand.
 create function _lease_out(
   p_ws text, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
@@ -2270,8 +2294,13 @@ declare
   v_newest record;
 begin
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
-  select e.sequence, e.open_tasks into v_newest from event e
-   where e.workspace_id = p_ws order by e.sequence desc limit 1;
+  -- A pause commits under this lock: no claim commits behind its back.
+  select e.sequence, e.open_tasks, exists (select from scheduler s
+           where s.workspace_id in (p_ws, '*') and s.paused_at is not null) as paused
+    into v_newest from event e where e.workspace_id = p_ws order by e.sequence desc limit 1;
+  if v_newest.paused then
+    return;
+  end if;
   return query
   with gone as (
     delete from offer o where o.ctid = any (array(select x.offer_place from unnest(p_claimed) x))
@@ -2877,6 +2906,7 @@ begin
        set lease_expiries = r.lease_expiries + 1, lapses = r.lapses + 1,
            status = case when r.lapses + 1 >= t.max_lease_expiries then 'needs_attention' else 'queued' end,
            started_at = case when r.lapses + 1 >= t.max_lease_expiries then r.started_at end,
+           quarantined_at = case when r.lapses + 1 >= t.max_lease_expiries then p_now else r.quarantined_at end,
            queued_at = case when r.lapses + 1 >= t.max_lease_expiries then r.queued_at else p_now end,
            available_at = case when r.lapses + 1 >= t.max_lease_expiries then r.available_at
              else greatest(t.available_at, p_now + _back_off(t.retry_strategy, t.retry_base_seconds,
@@ -2987,6 +3017,8 @@ begin
   if replayed then
     select * into v_made from workspace w where w.workspace_id = v_kept.ids ->> 'workspace_id';
   else
+    -- Whoever pauses all workspaces finds this one, or is seen by its first claim.
+    perform 1 from scheduler s where s.workspace_id = '*' for share;
     insert into workspace (workspace_id, name, display_name, settings)
     select p_workspace ->> 'id', p_workspace ->> 'name', p_workspace ->> 'display_name',
            _own_settings(coalesce(nullif(p_workspace -> 'settings', 'null'), '{}'))

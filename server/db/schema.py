@@ -20,6 +20,8 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 # What schema.sql is followed by, in this order.
 PARTS = (
     "wire.sql",
+    "scheduler.sql",
+    "backlog.sql",
     "gates.sql",
     "drafts.sql",
     "approvals.sql",
