@@ -198,6 +198,17 @@ class Context:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
+    def has_left(self) -> bool:
+        """Whether the client has gone already; looks, and does not wait."""
+        told = self.receive().__await__()
+        try:
+            next(told)
+        except StopIteration as done:
+            return bool(done.value["type"] == "http.disconnect")
+        finally:
+            told.close()
+        return False
+
 
 @asynccontextmanager
 async def leaving(ctx: Context) -> AsyncGenerator["asyncio.Task[None]"]:
