@@ -22,6 +22,7 @@ PARTS = (
     "wire.sql",
     "scheduler.sql",
     "backlog.sql",
+    "starvation.sql",
     "gates.sql",
     "drafts.sql",
     "approvals.sql",
