@@ -158,6 +158,9 @@ RunEnded = Occurrence(
 )
 
 
+StarvedMeasured = Occurrence(
+    "starved_measured", valued=_number("worklease_starved_runs", "Runs that starve.")
+)
 BatchServed = Occurrence(
     "batch_served",
     counted=_histogram("worklease_batch_size", "Requests in a batch.", "operation", buckets=ITEMS),

@@ -1,15 +1,12 @@
 """Leases: claim, heartbeat, complete, fail, release, and who holds what."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from server.api.claiming import Claimed, Wish, make_claimer
-from server.api.context import Context, RunId
+from server.api.context import Context, RunId, leaving
 from server.api.holding import lease_call, plain
 from server.api.paging import pages
 from server.contract.base import Encoded
@@ -73,7 +70,7 @@ async def claim(
     )
     if not body.wait_seconds:
         return await services.claiming.claim(ctx.workspace_id, wish, ctx.has_left)
-    async with _gone(ctx) as gone:
+    async with leaving(ctx) as gone:
         limit = await services.settings.of(ctx.workspace_id, "max_waiting_claims")
         return await services.claiming.wait(ctx.workspace_id, wish, body.wait_seconds, gone, limit)
 
@@ -170,13 +167,3 @@ async def verify(ctx: Context, body: LeaseVerifyRequest) -> Encoded[LeaseVerifyR
 
 def _all(wish: ClaimWish, got: Claimed) -> str:
     return f',"claims":[{",".join(got.claims)}]' if wish.max_runs > 1 else ""
-
-
-@asynccontextmanager
-async def _gone(ctx: Context) -> AsyncIterator["asyncio.Task[None]"]:
-    """A task that ends when the client leaves."""
-    gone = asyncio.create_task(ctx.disconnected())
-    try:
-        yield gone
-    finally:
-        gone.cancel()
