@@ -74,10 +74,14 @@ def _statements(told: Told) -> list[str]:
     return [re.search("Query Text: (.*?)\n", text)[1] for text in told]  # type: ignore[index]
 
 
-def _rows(told: Told) -> float:
-    """How many rows all steps of all plans handed on or sorted out."""
-    steps = re.findall(r"actual rows=([\d.]+) loops=(\d+)", "".join(told))
-    removed = re.findall(r"Rows Removed by .*: (\d+)", "".join(told))
+def _rows(told: Told) -> tuple[float, str]:
+    """How many rows all steps of a plan handed on or sorted out, of the plan that has most."""
+    return max((_rows_of(plan), plan) for plan in told)
+
+
+def _rows_of(plan: str) -> float:
+    steps = re.findall(r"actual rows=([\d.]+) loops=(\d+)", plan)
+    removed = re.findall(r"Rows Removed by .*: (\d+)", plan)
     return sum(float(rows) * int(loops) for rows, loops in steps) + sum(map(int, removed))
 
 
@@ -114,5 +118,5 @@ def test_ten_thousand_that_wait_for_a_slot_cost_a_claim_nothing(
     before = _rows(_claim(workspace)), _rows(_complete(workspace, held))
     _keyed(workspace, 10_000)
     after = _rows(_claim(workspace)), _rows(_complete(workspace, held))
-    assert after[0] < before[0] + 20
-    assert after[1] < before[1] + 20
+    for (most, plan), (few, _) in zip(after, before, strict=True):
+        assert most < few + 20, plan
