@@ -285,7 +285,7 @@ create unique index run_attempt on run (task_id, attempt, workspace_id);
 create index run_quarantined on run (workspace_id, run_id) where quarantined_at is not null;
 create index run_due on run (due_at, workspace_id) where due_at is not null;
 create index run_due_here on run (workspace_id, due_at) where due_at is not null;
-create index run_without_offer on run (workspace_id, lane_id) where due_at is not null;
+create index run_without_offer on run (lane_id, workspace_id) where due_at is not null;
 
 -- The wide values of a run; a row from the first of them on. No foreign key, as with lease: whoever writes here
 -- holds the run.
@@ -2147,7 +2147,8 @@ declare
   v_now timestamptz := lease_now();
   v_tasks text[];
 begin
-  if not exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now) then
+  if ((select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
+        order by r.due_at limit 1) <= v_now) is not true then
     return 0;
   end if;
   select array_agg(x.task_id) into v_tasks from (
@@ -2306,7 +2307,8 @@ begin
     return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
                                                 p_outer_previous, p_inner_previous);
   end if;
-  select exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now),
+  select (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
+           order by r.due_at limit 1) <= v_now,
          exists (select from scheduler s where s.workspace_id in (p_workspace_id, '*') and s.paused_at is not null)
     into v_due, v_paused;
   if v_paused then

@@ -112,12 +112,18 @@ begin
       cross join lateral (select k.* from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r
   ), gone as (
-    delete from contender c using newest n
-     where c.workspace_id = p_ws and c.run_id = n.run_id and not n.waits
+    delete from contender c
+     using newest n
+     cross join lateral (select k.ctid from contender k
+       where k.run_id = n.run_id and k.workspace_id = p_ws offset 0) k
+     where c.ctid = k.ctid and not n.waits
   ), moved as (
-    delete from offer o using newest n
-     where o.workspace_id = p_ws and o.run_id = n.run_id
-       and (o.lane_id, o.priority, o.available_at) <> (n.lane_id, n.priority, n.available_at)
+    delete from offer o
+     using newest n
+     cross join lateral (select k.ctid, k.lane_id, k.priority, k.available_at from offer k
+       where k.workspace_id = p_ws and k.run_id = n.run_id offset 0) k
+     where o.ctid = k.ctid
+       and (k.lane_id, k.priority, k.available_at) <> (n.lane_id, n.priority, n.available_at)
   )
   insert into contender as c (workspace_id, concurrency_key, concurrency_limit, lane_id, priority, rank_at, run_id,
                               task_id, available_at, waiting_since)
@@ -175,8 +181,12 @@ declare
   v_keys text[];
 begin
   with gone as (
-    delete from contender c using unnest(p_claimed) x
-     where c.workspace_id = p_ws and c.run_id = x.run_id returning c.concurrency_key
+    delete from contender c
+     using unnest(p_claimed) x
+     cross join lateral (select k.ctid from contender k
+       where k.run_id = x.run_id and k.workspace_id = p_ws offset 0) k
+     where c.ctid = k.ctid
+    returning c.concurrency_key
   )
   select array_agg(distinct g.concurrency_key) into v_keys from gone g;
   return _fill_slots(p_ws, v_keys);
