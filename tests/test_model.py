@@ -174,6 +174,7 @@ class Life(RuleBasedStateMachine):
     def switch(self, how: str) -> None:
         gates.switch(self.model, how)
         self.post(None, f"/api/scheduler/{how}")
+        self.drive.claim(0, {"max_runs": 1, "lease_seconds": 60})
 
     @some_runs
     @rule(pick=PICK, fails=st.booleans())
