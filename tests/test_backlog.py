@@ -59,6 +59,14 @@ def test_runs_that_wait_for_their_time_or_a_gate_stand_at_their_place(
     assert [item.task.status for item in told.runs].count("blocked") == 2
 
 
+def test_a_run_with_a_concurrency_key_is_told_once(workspace: Workspace) -> None:
+    """Whether it has a slot or waits for one."""
+    ids = [workspace.task(concurrency_key="k").id for _ in range(3)]
+    told = workspace.operator.get("/api/scheduler/backlog").backlog
+    assert ([item.task.id for item in told.runs], told.total) == (ids, 3)
+    assert workspace.operator.get("/api/scheduler").scheduler.queued_run_count == 3
+
+
 def test_paused_runs_are_told_only_if_asked_for(workspace: Workspace) -> None:
     root = workspace.task()
     workspace.task(parent_task_id=root.id)

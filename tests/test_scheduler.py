@@ -131,7 +131,9 @@ async def _pauses(line: Line, claim: bytes, pause: bytes, ended: list[bool], wor
 def test_no_claim_commits_behind_the_answer_of_a_pause(lonely: World, alone: Servers) -> None:
     """P6: claims at full speed on two servers; the log has none behind the pause."""
     workspace = lonely.workspace()
-    items = [{"ref": f"{n}", "title": "t"} for n in range(3000)]
+    # Some share slots: those that a claim could not take have to stay in their contest.
+    items: list[Any] = [{"ref": f"{n}", "title": "t"} for n in range(3000)]
+    items += [{"ref": f"k{n}", "title": "t", "concurrency_key": f"{n % 9}"} for n in range(90)]
     workspace.operator.post("/api/tasks/bulk", tasks=items)
     urls = [lonely.server.url, alone.start().server.url]
     claim = request(workspace.agent(), "POST", "/api/agent/tasks/claim-next", {})

@@ -122,15 +122,27 @@ def test_many_starved_runs_are_told_of_in_batches(world: World, workspace: Works
     assert len(_starved(workspace)) == 25
 
 
-def test_a_run_that_is_being_claimed_is_left_alone(world: World, workspace: Workspace) -> None:
+def test_a_run_that_another_call_holds_is_told_of_later(world: World, workspace: Workspace) -> None:
     held, free = workspace.task(), workspace.task()
     world.advance(121)
-    with world.db.transaction():
-        world.db.execute("select from offer where task_id = %s for update", [held.id])
+    with workspace.holding(held.id):
         world.starve()
         assert [event.task_id for event in _starved(workspace)] == [free.id]
     world.starve()
     assert [event.task_id for event in _starved(workspace)] == [free.id, held.id]
+
+
+def test_runs_that_share_a_slot_starve_when_it_is_their_turn(
+    world: World, workspace: Workspace, agent: Agent
+) -> None:
+    keyed = [workspace.task(concurrency_key="k").id for _ in range(2)]
+    world.advance(121)
+    world.starve()
+    assert [event.task_id for event in _starved(workspace)] == keyed[:1]
+    assert _count(workspace) == 1
+    agent.work(keyed[0])
+    world.starve()
+    assert [event.task_id for event in _starved(workspace)] == keyed
 
 
 def test_the_gauge_counts_the_starved_runs_of_all_workspaces(lonely: World) -> None:

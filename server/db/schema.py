@@ -21,8 +21,8 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 PARTS = (
     "budgets.sql",
     "wire.sql",
-    "slots.sql",
     "scheduler.sql",
+    "slots.sql",
     "backlog.sql",
     "starvation.sql",
     "gates.sql",

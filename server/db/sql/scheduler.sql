@@ -41,13 +41,15 @@ begin
   return (select count(*) from lease l where l.ended_at is null and l.workspace_id = any (p_workspaces));
 end $$;
 
--- The numbers of the scheduler, counted in thin tables and partial indexes: a queued run has an offer or a due_at.
+-- The numbers of the scheduler, counted in thin tables and partial indexes: a queued run has an offer or a due_at,
+-- and both with a concurrency key.
 create function _scheduler_numbers(p_workspaces text[], p_now timestamptz) returns json language plpgsql stable as $$
 declare
   v_held bigint := (select count(*) from run r where r.workspace_id = any (p_workspaces) and r.due_at is not null);
   v_offers record;
 begin
-  select count(*) as waiting, count(*) filter (where o.waiting_since <= x.since) as starved into v_offers
+  select count(*) filter (where o.concurrency_key is null) as waiting,
+         count(*) filter (where o.waiting_since <= x.since) as starved into v_offers
     from workspace w
     cross join lateral (select _starves_since(w.workspace_id, w.settings, p_now) as since offset 0) x
     join offer o on o.workspace_id = w.workspace_id

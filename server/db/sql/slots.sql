@@ -19,7 +19,7 @@ create table contender (
   run_id word,
   task_id word not null,
   available_at timestamptz not null,
-  waiting_since timestamptz not null,
+  waiting_since timestamptz not null,        -- as in offer
   primary key (run_id, workspace_id));
 create index contender_order on contender (
   workspace_id, concurrency_key, lane_id, priority, concurrency_limit, rank_at, run_id);
