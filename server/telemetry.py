@@ -158,6 +158,9 @@ RunEnded = Occurrence(
 )
 
 
+ReviewRecorded = Occurrence(
+    "review_recorded", DEBUG, _counter("worklease_reviews", "Reviews that ended.", "outcome")
+)
 BatchServed = Occurrence(
     "batch_served",
     counted=_histogram("worklease_batch_size", "Requests in a batch.", "operation", buckets=ITEMS),

@@ -31,6 +31,8 @@ class Hub:
         self._db = db
         self._conninfo = conninfo
         self._offered = offered
+        # Told of every change of a workspace, here or elsewhere.
+        self.woken: Callable[[str], None] = lambda _: None
         self._name = secrets.token_hex(8)
         self._feeds: dict[str, Feed] = {}
         self._pending: dict[str, int] = {}
@@ -118,6 +120,7 @@ class Hub:
                 self._offered(workspace_id, int(offers))
 
     def _wake(self, workspace_id: str) -> None:
+        self.woken(workspace_id)
         feed = self._feeds.get(workspace_id)
         if feed is not None:
             feed.hint()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from server import limits
 from server.api.claiming import Claimed, Wish, make_claimer
 from server.api.context import Context, RunId
 from server.api.holding import lease_call, plain
@@ -24,14 +25,14 @@ from server.contract.leases import (
     LeaseFailRequest,
     LeaseFailResponse,
     LeaseListQuery,
-    LeaseListResponse,
     LeaseReleaseRequest,
     LeaseResponse,
     LeaseVerifyRequest,
     LeaseVerifyResponse,
 )
+from server.contract.reviews import LeaseListResponse
 from server.errors import Problem
-from server.store import leases
+from server.store import leases, reviews
 
 
 class Fenced(msgspec.Struct):
@@ -73,7 +74,7 @@ async def claim(
     )
     if not body.wait_seconds:
         return await services.claiming.claim(ctx.workspace_id, wish, 0, None, 0)
-    async with _gone(ctx) as gone:
+    async with leaving(ctx) as gone:
         limit = await services.settings.of(ctx.workspace_id, "max_waiting_claims")
         return await services.claiming.claim(ctx.workspace_id, wish, body.wait_seconds, gone, limit)
 
@@ -154,7 +155,11 @@ async def list_leases(ctx: Context, query: LeaseListQuery) -> Encoded[LeaseListR
         after_id=after_id,
         limit=query.limit,
     )
-    return pages(ctx, query, "leases", rows, extra='"reviews":[],')
+    held = [] if query.cursor else await reviews.held_reviews(
+        ctx.services.db, workspace_id=ctx.workspace_id, session_id=ctx.caller.session_id,
+        limit=limits.REVIEWS_HELD_LIMIT_COUNT,
+    )  # fmt: skip
+    return pages(ctx, query, "leases", rows, extra=f'"reviews":[{",".join(held)}],')
 
 
 async def verify(ctx: Context, body: LeaseVerifyRequest) -> Encoded[LeaseVerifyResponse]:
@@ -173,7 +178,7 @@ def _all(wish: ClaimWish, got: Claimed) -> str:
 
 
 @asynccontextmanager
-async def _gone(ctx: Context) -> AsyncIterator["asyncio.Task[None]"]:
+async def leaving(ctx: Context) -> AsyncIterator["asyncio.Task[None]"]:
     """A task that ends when the client leaves."""
     gone = asyncio.create_task(ctx.disconnected())
     try:

@@ -41,6 +41,7 @@ from server.contract.references import (
     Scope,
     TaskStatus,
 )
+from server.contract.reviews import ReviewTimeout, Rounds
 from server.contract.runs import Run
 
 OnDependencyFailure = Literal["block", "cancel", "run"]
@@ -209,7 +210,7 @@ class RetryInput(Request):
 
 
 # What no route of this server takes yet is unknown; the other fields are known, if not settable.
-NOT_TAKEN = ("review_", "budget", "concurrency_")
+NOT_TAKEN = ("budget", "concurrency_")
 TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
 
 
@@ -234,6 +235,9 @@ class TaskFields(ApprovalFields):
     on_dependency_failure: OnDependencyFailure | UnsetType = UNSET
     max_lease_expiries: Expiries | UnsetType = UNSET
     deadline_seconds: Deadline | UnsetType = UNSET
+    review_policy: ReviewPolicy | UnsetType = UNSET
+    review_max_rounds: Rounds | UnsetType = UNSET
+    review_timeout_seconds: ReviewTimeout | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
     draft: bool | UnsetType = UNSET
     depends_on: list[Identifier] | UnsetType = UNSET
@@ -279,6 +283,9 @@ class TaskPatchRequest(ApprovalPatch):
     on_dependency_failure: OnDependencyFailure | UnsetType = UNSET
     max_lease_expiries: Expiries | UnsetType = UNSET
     deadline_seconds: Deadline | UnsetType | None = UNSET
+    review_policy: ReviewPolicy | UnsetType = UNSET
+    review_max_rounds: Rounds | UnsetType = UNSET
+    review_timeout_seconds: ReviewTimeout | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
     version: Version | UnsetType = UNSET
 

@@ -20,6 +20,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 # What schema.sql is followed by, in this order.
 PARTS = (
     "wire.sql",
+    "reviews.sql",
     "drafts.sql",
     "approvals.sql",
     "pauses.sql",
