@@ -1689,23 +1689,6 @@ begin
   end if;
 end $$;
 
--- The gates of a task that are closed.
-create function _closed_gates(p_task task) returns text[] language sql stable as $$
-  select array_remove(array[
-    case p_task.approval_state when 'pending' then 'awaiting_approval' when 'rejected' then 'approval_rejected' end,
-    case when p_task.dependencies_waiting > 0 then 'awaiting_dependencies' end], null)
-$$;
-
--- Refuses what a closed gate forbids.
-create function _check_gates(p_task task) returns void language plpgsql as $$
-declare
-  v_reasons text[] := _closed_gates(p_task);
-begin
-  if cardinality(v_reasons) > 0 then
-    perform _refuse('task_blocked', jsonb_build_object('reasons', v_reasons));
-  end if;
-end $$;
-
 -- A task and a run of it (null: none); a task that is gone is refused.
 create function _task_run_answer(
   p_ws text, p_task_id text, p_run_id text, out task_body text, out run_body text, out version int)

@@ -1,6 +1,7 @@
 """Reviews: asked for, claimed, judged, and looked at."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -91,7 +92,7 @@ async def request_review(
 async def claim_next(ctx: Context, body: ReviewClaimRequest) -> Encoded[ReviewClaimResponse]:
     """Claims the next review that the caller may do, or waits for one."""
     await ctx.services.identity.register(ctx.caller, body.channel, body.capabilities)
-    got = await (_wait(ctx, body) if body.wait_seconds else _claim(ctx, body))
+    got = await (_wait(ctx, body) if body.wait_seconds else _claim(ctx, body, ctx.has_left))
     result = ("replayed" if got.replayed else "claimed") if got.body else "empty"
     occur(ClaimServed, kind="review", result=result)
     if got.body is None:
@@ -153,15 +154,13 @@ async def _list(ctx: Context, query: ReviewListQuery, **of: Any) -> Encoded[Revi
 async def _wait(ctx: Context, body: ReviewClaimRequest) -> Claimed:
     limit = await ctx.services.settings.of(ctx.workspace_id, "max_waiting_claims")
     async with leaving(ctx) as gone:
-        got = await ctx.services.reviewing.wait(
-            ctx.workspace_id, lambda: _claim(ctx, body), body.wait_seconds, gone, limit
+        return await ctx.services.reviewing.wait(
+            ctx.workspace_id, lambda: _claim(ctx, body, gone.done), body.wait_seconds, gone, limit
         )
-        if got.body is not None and gone.done() and ctx.idempotency_key is None:
-            await _undo(ctx, got.body)
-    return got
 
 
-async def _claim(ctx: Context, body: ReviewClaimRequest) -> Claimed:
+async def _claim(ctx: Context, body: ReviewClaimRequest, has_left: Callable[[], bool]) -> Claimed:
+    """Takes what is there; what nobody hears of, nor can ask for again, is given back."""
     caller = ctx.caller
     wish = {
         "session_id": caller.session_id, "agent_name": caller.agent_name, "channel": body.channel,
@@ -175,6 +174,8 @@ async def _claim(ctx: Context, body: ReviewClaimRequest) -> Claimed:
     )  # fmt: skip
     if got.body is not None and not got.replayed:
         ctx.services.hub.changed(ctx.workspace_id, 0)
+    if got.body is not None and ctx.idempotency_key is None and has_left():
+        await _undo(ctx, got.body)
     return got
 
 

@@ -21,6 +21,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 PARTS = (
     "wire.sql",
     "reviews.sql",
+    "gates.sql",
     "drafts.sql",
     "approvals.sql",
     "pauses.sql",

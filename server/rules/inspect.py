@@ -67,7 +67,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     stuck: bool
     stale: bool
     orphan: bool
-    offered: bool
+    # No gate keeps it from being claimed.
+    free: bool
     long_queued: bool
     starved: bool
     demands: Demands | None
@@ -135,6 +136,6 @@ def next_action(facts: Facts, found: list[str], expected: bool) -> str:
         return "running"
     if "task_run_stranded" in found:
         return "stranded"
-    if not facts.offered:
+    if not facts.free:
         return "waiting_for_gate"
     return "claim_available" if expected else "waiting_for_session"

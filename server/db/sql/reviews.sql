@@ -254,7 +254,8 @@ begin
   if v_review = 'open' then
     perform _refuse('review_open', jsonb_build_object('review_id', _open_review(p_ws, p_task.newest_run_id)));
   elsif v_review = 'blocked' and p_reason = 'start' then
-    perform _refuse('task_blocked', jsonb_build_object('reasons', _closed_gates(p_task) || '{review_blocked}'));
+    perform _refuse('task_blocked', jsonb_build_object('reasons', '["review_blocked"]'::jsonb
+      || _closed(p_task, null, lease_now(), '{4,5}')));
   end if;
 end $$;
 
