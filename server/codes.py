@@ -213,11 +213,7 @@ CODES: Final[dict[str, Code]] = {
         409, "error", "run", "Run not ended", "The run has not ended; there is nothing to review."
     ),
     "review_policy_mismatch": Code(
-        409,
-        "error",
-        "review",
-        "Review policy mismatch",
-        "The policy of the review is not for runs that ended like this one.",
+        409, "error", "review", "Review policy mismatch", "It is not for runs that ended so."
     ),
     "review_already_recorded": Code(
         409, "info", "review", "Review already recorded", "Another verdict on the review stands."

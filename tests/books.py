@@ -8,8 +8,9 @@ Connection = psycopg.Connection[Any]
 
 TABLES = (
     "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
-    "lease", "review", "review_lease", "lane", "offer", "event", "task_activity", "idempotency_key", "agent_session",
-    "cascade_task", "bridge", "subscription", "delivery_cursor", "delivery",
+    "lease", "review", "review_lease", "lane", "offer", "event", "task_activity",
+    "idempotency_key", "agent_session", "cascade_task", "bridge", "subscription",
+    "delivery_cursor", "delivery",
 )  # fmt: skip
 # The last-seen time of a known session may move with any call.
 ROWS = """
@@ -73,7 +74,8 @@ RULES = {
     "P3: fences of reviews are used once, those of gating ones up to the task's": """
         select f.task_id from (
           select l.task_id, l.fence from lease l where l.workspace_id = %(ws)s union all
-          select v.task_id, l.fence from review v join review_lease l using (workspace_id, review_id)
+          select v.task_id, l.fence from review v
+            join review_lease l using (workspace_id, review_id)
            where v.workspace_id = %(ws)s and v.gating) f
           join task t on t.workspace_id = %(ws)s and t.task_id = f.task_id
          group by f.task_id, t.fence

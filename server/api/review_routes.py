@@ -13,15 +13,15 @@ REVIEW_LEASE_ERRORS: Final = (
 
 REVIEWS: Final = (
     Route(
-        "POST", "/api/agent/reviews/claim-next", reviews.claim_next, "agent.review.next", "AOM",
+        "POST", "/api/agent/reviews/claim-next", reviews.claim_review, "agent.review.next", "AOM",
         (200, 204), keyed=True, errors=("claim_key_spent", "idempotency_in_progress"),
     ),
     Route(
-        "POST", "/api/agent/reviews/{id}/heartbeat", reviews.heartbeat, "agent.review.heartbeat",
+        "POST", "/api/agent/reviews/{id}/heartbeat", reviews.heartbeat_review, "agent.review.heartbeat",
         "AOM", errors=REVIEW_LEASE_ERRORS,
     ),
     Route(
-        "POST", "/api/agent/reviews/{id}/release", reviews.release, "agent.review.release", "AOM",
+        "POST", "/api/agent/reviews/{id}/release", reviews.release_review, "agent.review.release", "AOM",
         errors=REVIEW_LEASE_ERRORS,
     ),
     Route(

@@ -89,7 +89,7 @@ async def request_review(
     return Encoded(told.encode(), status=made.status, replayed=made.replayed)
 
 
-async def claim_next(ctx: Context, body: ReviewClaimRequest) -> Encoded[ReviewClaimResponse]:
+async def claim_review(ctx: Context, body: ReviewClaimRequest) -> Encoded[ReviewClaimResponse]:
     """Claims the next review that the caller may do, or waits for one."""
     await ctx.services.identity.register(ctx.caller, body.channel, body.capabilities)
     got = await (_wait(ctx, body) if body.wait_seconds else _claim(ctx, body, ctx.has_left))
@@ -101,7 +101,7 @@ async def claim_next(ctx: Context, body: ReviewClaimRequest) -> Encoded[ReviewCl
     return Encoded(told.encode(), replayed=got.replayed)
 
 
-async def heartbeat(
+async def heartbeat_review(
     ctx: Context, review_id: ReviewId, body: ReviewHeartbeatRequest
 ) -> Encoded[ReviewLeaseResponse]:
     """Renews a review lease; the first time the review begins."""
@@ -111,7 +111,7 @@ async def heartbeat(
     return Encoded(told.encode())
 
 
-async def release(
+async def release_review(
     ctx: Context, review_id: ReviewId, body: ReviewReleaseRequest
 ) -> Encoded[ReviewLeaseResponse]:
     """Gives a review back; anybody else may claim it."""
