@@ -110,7 +110,7 @@ class Claiming:
         self._batcher: Batcher[Wish, Claimed] = Batcher(
             "claim", self._serve, limit, busy_seconds, lambda wish: wish.key is not None
         )
-        self.claimed: Callable[[str], None] = lambda _: None
+        self.claimed: Callable[[str, int], None] = lambda _, __: None
         self.draining = False
 
     async def claim(self, workspace_id: str, wish: Wish, has_left: Callable[[], bool]) -> Claimed:
@@ -217,8 +217,9 @@ class Claiming:
             )  # fmt: skip
             if not rows:
                 break
-        if any(row.code is None and not row.replayed for row in rows):
-            self.claimed(workspace_id)
+        offers = sum(row.offers for row in rows)
+        if offers or any(row.code is None and not row.replayed for row in rows):
+            self.claimed(workspace_id, offers)
         shares: dict[int, list[CallAnswer]] = {}
         for row in rows:
             shares.setdefault(row.n, []).append(row)

@@ -17,12 +17,12 @@ REVIEWS: Final = (
         (200, 204), keyed=True, errors=("claim_key_spent", "idempotency_in_progress"),
     ),
     Route(
-        "POST", "/api/agent/reviews/{id}/heartbeat", reviews.heartbeat_review, "agent.review.heartbeat",
-        "AOM", errors=REVIEW_LEASE_ERRORS,
+        "POST", "/api/agent/reviews/{id}/heartbeat", reviews.heartbeat_review,
+        "agent.review.heartbeat", "AOM", errors=REVIEW_LEASE_ERRORS,
     ),
     Route(
-        "POST", "/api/agent/reviews/{id}/release", reviews.release_review, "agent.review.release", "AOM",
-        errors=REVIEW_LEASE_ERRORS,
+        "POST", "/api/agent/reviews/{id}/release", reviews.release_review,
+        "agent.review.release", "AOM", errors=REVIEW_LEASE_ERRORS,
     ),
     Route(
         "GET", "/api/tasks/{id}/reviews", reviews.list_task_reviews, "tasks.list_reviews",

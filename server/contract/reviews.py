@@ -117,6 +117,7 @@ class ReviewLeaseResponse(Answer):
 
     review: Review
     lease: ReviewLease
+    server_time: Time
 
 
 class ReviewResponse(Answer):

@@ -36,6 +36,9 @@ FINDINGS: Final = {
         "warn", "Run stranded", "It waits in the queue, and no active session can take it."
     ),
     "task_run_starved": Finding("warn", "Run starved", "It has waited in the queue for long."),
+    "task_budget_exhausted": Finding(
+        "warn", "Budget exhausted", "The task has used up its budget while a run is open."
+    ),
 }  # fmt: skip
 RECOVER: Final = frozenset(list(FINDINGS)[:5])
 
@@ -73,6 +76,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     free: bool
     long_queued: bool
     starved: bool
+    spent: bool
     demands: Demands | None
     sessions: list[Peer]
 
@@ -106,6 +110,8 @@ def codes(facts: Facts, expected: bool) -> Iterator[str]:
         yield "task_run_stranded"
     if facts.starved:
         yield "task_run_starved"
+    if facts.spent:
+        yield "task_budget_exhausted"
 
 
 def evidence(facts: Facts, code: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
--- The gates of a claim, made after wire.sql: what holds for every claim of a run, by hand too. Explain and inspect,
+-- The gates of a claim, made after slots.sql: what holds for every claim of a run, by hand too. Explain and inspect,
 -- and the refusals of claims, starts and publications tell of no others.
 
 -- What a task still waits for, the first 20 of them.
@@ -79,6 +79,16 @@ returns table (rule int, code text, message text, evidence jsonb) language sql s
     from (values (1)) one
     left join lease l on l.workspace_id = p_task.workspace_id and l.run_id = p_run.run_id and l.fence = p_run.fence
    where p_run.status = 'queued' and p_run.available_at > p_now
+  union all
+  select 8, 'budget_exhausted', 'The budget of the task is used up.', jsonb_build_object(
+           'budget', _budget_json(p_task), 'usage', (select u.body from task_usage_wire u
+             where u.workspace_id = p_task.workspace_id and u.task_id = p_task.task_id))
+   where _is_spent(p_task)
+  union all
+  select 9, 'concurrency_limit', 'As many tasks with its concurrency key are worked on as may be.', jsonb_build_object(
+           'concurrency_key', p_task.concurrency_key, 'limit', p_task.concurrency_limit,
+           'active', _active(p_task.workspace_id, p_task.concurrency_key))
+   where not _has_slot(p_task)
 $$;
 
 -- The codes of the closed gates of these rules, in their order: what a refusal tells.

@@ -120,6 +120,7 @@ begin
        secs => _setting(v_settings, 'stranded_seconds', 300)), false),
     'starved', coalesce(v_free and v_since_queued >= make_interval(
        secs => _setting(v_settings, 'starvation_seconds', 120)), false),
+    'spent', _is_open(v_run.status) and _is_spent(v_task),
     'demands', (select n.demands from lane n
        where n.workspace_id = p_workspace_id and n.lane_id = v_run.lane_id),
     'sessions', case when v_free then _active_sessions(p_workspace_id, v_since) else '[]' end)::text;

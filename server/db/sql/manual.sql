@@ -78,6 +78,9 @@ begin
   end if;
   -- What is due has its offer now, and what has none may not be claimed.
   perform _offer(p_workspace_id, array[v_run.task_id], v_now);
+  if v_task.concurrency_key is not null then
+    perform _offer_ahead(p_workspace_id, p_run_id, array[v_run.lane_id], 0);
+  end if;
   select o.ctid into v_offer from offer o
    where o.workspace_id = p_workspace_id and o.run_id = p_run_id for no key update;
   if not found then
@@ -91,6 +94,9 @@ begin
   select a.body into v_claim from _lease_out(p_workspace_id,
     array[row(0, 0, p_session_id, v_agent, 1, p_lease_seconds, null, null, v_cause, 'manual')::claim_call],
     array[row(0, p_run_id, v_run.task_id, v_offer, v_place)::claimed_run], p_outer, p_inner) a;
+  if v_task.concurrency_key is not null then
+    perform _leave_contest(p_workspace_id, array[row(0, p_run_id, v_run.task_id, null, v_place)::claimed_run]);
+  end if;
   body := json_build_object('run', v_claim -> 'run', 'lease', v_claim -> 'lease')::text;
 end $$;
 

@@ -607,7 +607,8 @@ end $$;
 
 create function _held_answer(p_ws text, p_review_id text) returns text language plpgsql as $$
 begin
-  return (select json_build_object('review', w.body, 'lease', w.lease)::text from review_wire w
+  return (select json_build_object('review', w.body, 'lease', w.lease,
+                                     'server_time', _utc(lease_now()))::text from review_wire w
            where w.workspace_id = p_ws and w.review_id = p_review_id);
 end $$;
 
