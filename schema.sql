@@ -369,8 +369,8 @@ create table offer (
   concurrency_key word,                      -- such an offer comes and goes under the lock of its slot
   primary key (lane_id, priority, rank_at, run_id, workspace_id),
   unique (workspace_id, run_id));
-create index offer_slot on offer (concurrency_key, workspace_id) where concurrency_key is not null;
 create index offer_starving on offer (workspace_id, waiting_since) where not starved;
+create index offer_slot on offer (concurrency_key, workspace_id) where concurrency_key is not null;
 
 -- The log. No foreign key: events outlive their tasks.
 create table event (
@@ -2289,9 +2289,9 @@ declare
   v_repeats record;
   v_taken record;
   v_claimed claimed_run[] := '{}';
+  v_keyed boolean := false;
   v_due boolean;
   v_paused boolean;
-  v_keyed boolean := false;
 begin
   if (select l.lane_id from lane l where l.workspace_id = p_workspace_id
        order by l.lane_id desc limit 1) > p_newest_lane then
@@ -2335,7 +2335,7 @@ begin
   end loop;
   if cardinality(v_claimed) > 0 then
     return query select * from _lease_out(p_workspace_id, v_calls, v_claimed, p_outer, p_inner);
-    if not found then                        -- the scheduler was paused meanwhile
+    if not found then                        -- paused this moment
       v_claimed := '{}';
     end if;
   end if;
@@ -2345,8 +2345,8 @@ begin
 end $$;
 
 -- Makes runs and leases the agents': the fence rises, the token is derived, the task is in progress. Offers and
--- tasks are locked. Nothing is done if the scheduler is paused. No _settle(), since a claimed run makes its task in_progress and nothing else; and its event
--- is written and its answer made here, of the rows in hand.
+-- tasks are locked. Nothing is done if the scheduler is paused. No _settle(), since a claimed run makes its task
+-- in_progress and nothing else; and its event is written and its answer made here, of the rows in hand.
 create function _lease_out(
   p_ws text, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
 returns setof call_answer language plpgsql as $$

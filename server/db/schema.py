@@ -21,8 +21,8 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 PARTS = (
     "budgets.sql",
     "wire.sql",
-    "scheduler.sql",
     "slots.sql",
+    "scheduler.sql",
     "backlog.sql",
     "starvation.sql",
     "gates.sql",

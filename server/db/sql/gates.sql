@@ -1,5 +1,5 @@
--- The gates of a claim, made after slots.sql and scheduler.sql: what holds for every claim of a run, by hand too. Explain and inspect,
--- and the refusals of claims, starts and publications tell of no others.
+-- The gates of a claim, made after slots.sql and scheduler.sql: what holds for every claim of a run, by hand too.
+-- Explain and inspect, and the refusals of claims, starts and publications tell of no others.
 
 -- What a task still waits for, the first 20 of them.
 create function _awaited(p_ws text, p_task_id text) returns jsonb language sql stable as $$
