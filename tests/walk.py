@@ -64,7 +64,9 @@ class Walk:
 def walk(workspace: Workspace) -> list[Answer]:
     """Every chapter; the answers in their order."""
     story = Walk(workspace)
-    for chapter in (_gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look):
+    for chapter in (
+        _gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look, _schedule,
+    ):  # fmt: skip
         chapter(story)
     return story.answers
 
@@ -205,6 +207,21 @@ def _look(story: Walk) -> None:
         story.ask(story.operator, f"GET /api/tasks/{{id}}/{view}", root.id)
     lines = _first_frame(story.operator, f"/api/tasks/{root.id}/stream")
     story.answers.append(Answer("GET /api/tasks/{id}/stream", 200, lines.encode()))
+
+
+def _schedule(story: Walk) -> None:
+    ask, operator = story.ask, story.operator
+    story.task("in the queue")
+    ask(operator, "POST /api/scheduler/pause", reason="maintenance")
+    paused = story.task("while paused")
+    ask(operator, "GET /api/tasks/{id}/inspect", paused.id)
+    ask(operator, "GET /api/scheduler")
+    ask(operator, "GET /api/scheduler/backlog")
+    ask(operator, "POST /api/scheduler/drain", timeout_seconds=0)
+    for lease in operator.get("/api/task-runs", status="claimed,starting,running").runs:
+        operator.post(f"/api/runs/{lease.id}/release")
+    ask(operator, "POST /api/scheduler/drain", timeout_seconds=0)
+    ask(operator, "POST /api/scheduler/resume", reason="done")
 
 
 def _first_frame(by: Client, path: str) -> str:
