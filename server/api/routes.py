@@ -27,6 +27,7 @@ from server.api import (
     workspaces,
 )
 from server.api.bridge_routes import BRIDGES
+from server.api.review_routes import REVIEWS
 from server.api.route import Route
 from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
@@ -112,7 +113,7 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/start", tasks.start_task, "tasks.start", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists", "review_open",
             "attempts_exhausted", "task_blocked", "lane_limit",
         ),
     ),
@@ -175,7 +176,7 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/runs", tasks.enqueue_run, "tasks.enqueue_run", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists", "review_open",
             "attempts_exhausted", "lane_limit",
         ),
     ),
@@ -291,6 +292,7 @@ OPERATIONS: Final = (
 )  # fmt: skip
 
 ROUTES: Final = (
-    *HOT, *TASKS, *OBSERVE, *SCHEDULER, *RUNS, *MANUAL, *FORCE, *BRIDGES, *KEYS, *WORKSPACES,
+    *HOT, *TASKS, *OBSERVE, *SCHEDULER, *RUNS, *MANUAL, *FORCE, *REVIEWS,
+    *BRIDGES, *KEYS, *WORKSPACES,
     *OPERATIONS,
 )  # fmt: skip

@@ -22,6 +22,7 @@ PARTS = (
     "budgets.sql",
     "wire.sql",
     "scheduler.sql",
+    "reviews.sql",
     "slots.sql",
     "backlog.sql",
     "starvation.sql",
