@@ -17,10 +17,11 @@
 -- the queue's row for a run that may be claimed now, a *lane* one distinct set of demands on a claimer.
 --
 -- How a transition is written: lock in one statement, look in the next (it has a new snapshot), change, settle,
--- log, answer. Lock order: edge lock, idempotency keys (sorted), task rows, run rows, lane lock, slots, offers,
--- log lock; within a kind by id, trees parent first. The task row is the lock of everything of its task; every
--- write to an edge holds its waiting task. A claim comes from the offers' end and takes slots, offers and tasks with
--- SKIP LOCKED, so it never waits for any. Deadlocks that remain (40P01) mean rolled back: the server repeats.
+-- log, answer. Lock order: scheduler rows, edge lock, idempotency keys (sorted), task rows, run rows, lane lock,
+-- slots, offers, log lock; within a kind by id, trees parent first. The task row is the lock of everything of its
+-- task; every write to an edge holds its waiting task. A claim comes from the offers' end and takes slots, offers
+-- and tasks with SKIP LOCKED, so it never waits for any. Deadlocks that remain (40P01) mean rolled back: the server
+-- repeats.
 --
 -- _settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
 -- runnable and makes or withdraws offers. Only a claim does without: _lease_out() writes the one status that it
@@ -80,6 +81,17 @@ create table workspace (
 -- What is locked, never updated, to put the writers of one workspace in order: 'log', 'edge', 'lane'.
 -- A table of its own, so that no foreign key check ever waits for these locks.
 create table workspace_lock (workspace_id word, name word, primary key (workspace_id, name));
+
+-- The switches that stop all claims: of a workspace, from its first pause on, and '*' of all of them.
+create table scheduler (
+  workspace_id word primary key,
+  paused_by text,
+  paused_at timestamptz,                     -- null: not paused
+  paused_reason text,
+  resumed_at timestamptz,                    -- what waited until then did not starve
+  drain_started_at timestamptz,              -- of the last drain, until the next resume
+  drain_completed_at timestamptz);
+insert into scheduler (workspace_id) values ('*');
 
 create table api_key (
   key_id word primary key,
@@ -208,6 +220,7 @@ create table task_body (
   review_timeout_seconds int not null default 86400,
   primary key (workspace_id, task_id),
   foreign key (workspace_id, task_id) references task on delete cascade);
+create index task_body_paused on task_body (workspace_id, task_id) where paused_at is not null;
 create index task_body_approval on task_body (approval_due_at, workspace_id) where approval_due_at is not null;
 
 -- What a task demands of its worker (and, unread by the server, of its sandbox and coordinator).
@@ -271,13 +284,15 @@ create table run (
                                              -- it from one, else infinity; with a concurrency key always
   started_at timestamptz,
   ended_at timestamptz,
+  quarantined_at timestamptz,                -- when it came to need attention; stays when that is over
   primary key (workspace_id, run_id),
   foreign key (workspace_id, task_id) references task on delete cascade
 ) with (fillfactor = 80);
 create unique index run_attempt on run (task_id, attempt, workspace_id);
+create index run_quarantined on run (workspace_id, run_id) where quarantined_at is not null;
 create index run_due on run (due_at, workspace_id) where due_at is not null;
 create index run_due_here on run (workspace_id, due_at) where due_at is not null;
-create index run_without_offer on run (workspace_id, lane_id) where due_at is not null;
+create index run_without_offer on run (lane_id, workspace_id) where due_at is not null;
 
 -- The wide values of a run; a row from the first of them on. No foreign key, as with lease: whoever writes here
 -- holds the run.
@@ -357,9 +372,12 @@ create table offer (
   run_id word,
   task_id word not null,
   available_at timestamptz not null,         -- of the run when the offer was made
+  waiting_since timestamptz not null,        -- that, or when the task last became ready or was resumed
+  starved boolean not null default false,    -- an event tells that it waits for long
   concurrency_key word,                      -- such an offer comes and goes under the lock of its slot
   primary key (lane_id, priority, rank_at, run_id, workspace_id),
   unique (workspace_id, run_id));
+create index offer_starving on offer (workspace_id, waiting_since) where not starved;
 create index offer_slot on offer (concurrency_key, workspace_id) where concurrency_key is not null;
 
 -- The log. No foreign key: events outlive their tasks.
@@ -965,7 +983,7 @@ begin
 
   if v_queued then
     with queued as (
-      select r.*, r.ctid as place, t.priority,
+      select r.*, r.ctid as place, t.priority, t.ready_at,
              case when not _is_free(t::task, r.run) then 'infinity'
                   when r.available_at > p_now then r.available_at
                   when t.concurrency_key is not null then 'infinity' end as due_at_now
@@ -978,10 +996,10 @@ begin
       update run r set due_at = q.due_at_now
         from queued q where r.ctid = q.place and r.due_at is distinct from q.due_at_now
     )
-    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
+    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, waiting_since)
     select p_ws, q.lane_id, q.priority,
            q.available_at - make_interval(secs => _head_start(w.settings, q.priority)),
-           q.run_id, q.task_id, q.available_at
+           q.run_id, q.task_id, q.available_at, greatest(q.available_at, q.ready_at)
       from queued q join workspace w on w.workspace_id = p_ws
      where q.due_at_now is null
     on conflict (workspace_id, run_id) do nothing;
@@ -2159,7 +2177,8 @@ declare
   v_now timestamptz := lease_now();
   v_tasks text[];
 begin
-  if not exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now) then
+  if ((select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
+        order by r.due_at limit 1) <= v_now) is not true then
     return 0;
   end if;
   select array_agg(x.task_id) into v_tasks from (
@@ -2302,6 +2321,8 @@ declare
   v_taken record;
   v_claimed claimed_run[] := '{}';
   v_keyed boolean := false;
+  v_due boolean;
+  v_paused boolean;
 begin
   if (select l.lane_id from lane l where l.workspace_id = p_workspace_id
        order by l.lane_id desc limit 1) > p_newest_lane then
@@ -2316,7 +2337,13 @@ begin
     return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
                                                 p_outer_previous, p_inner_previous);
   end if;
-  if exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now) then
+  select (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
+           order by r.due_at limit 1) <= v_now,
+         exists (select from scheduler s where s.workspace_id in (p_workspace_id, '*') and s.paused_at is not null)
+    into v_due, v_paused;
+  if v_paused then
+    return;
+  elsif v_due then
     perform promote_runs(p_workspace_id, 200);
   end if;
 
@@ -2340,6 +2367,9 @@ begin
   end loop;
   if cardinality(v_claimed) > 0 then
     return query select * from _lease_out(p_workspace_id, v_calls, v_claimed, p_outer, p_inner);
+    if not found then                        -- paused this moment
+      v_claimed := '{}';
+    end if;
   end if;
   if v_keyed then                            -- who skipped these slots meanwhile is to look again
     return next row(-1, null, null, true, null, _leave_contest(p_workspace_id, v_claimed))::call_answer;
@@ -2347,8 +2377,8 @@ begin
 end $$;
 
 -- Makes runs and leases the agents': the fence rises, the token is derived, the task is in progress. Offers and
--- tasks are locked. No _settle(), since a claimed run makes its task in_progress and nothing else; and its event
--- is written and its answer made here, of the rows in hand.
+-- tasks are locked. Nothing is done if the scheduler is paused. No _settle(), since a claimed run makes its task
+-- in_progress and nothing else; and its event is written and its answer made here, of the rows in hand.
 create function _lease_out(
   p_ws text, p_calls claim_call[], p_claimed claimed_run[], p_outer bytea, p_inner bytea)
 returns setof call_answer language plpgsql as $$
@@ -2357,8 +2387,13 @@ declare
   v_newest record;
 begin
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
-  select e.sequence, e.open_tasks into v_newest from event e
-   where e.workspace_id = p_ws order by e.sequence desc limit 1;
+  -- A pause commits under this lock: no claim commits behind its back.
+  select e.sequence, e.open_tasks, exists (select from scheduler s
+           where s.workspace_id in (p_ws, '*') and s.paused_at is not null) as paused
+    into v_newest from event e where e.workspace_id = p_ws order by e.sequence desc limit 1;
+  if v_newest.paused then
+    return;
+  end if;
   return query
   with gone as (
     delete from offer o where o.ctid = any (array(select x.offer_place from unnest(p_claimed) x))
@@ -2986,6 +3021,7 @@ begin
        set lease_expiries = r.lease_expiries + 1, lapses = r.lapses + 1,
            status = case when r.lapses + 1 >= t.max_lease_expiries then 'needs_attention' else 'queued' end,
            started_at = case when r.lapses + 1 >= t.max_lease_expiries then r.started_at end,
+           quarantined_at = case when r.lapses + 1 >= t.max_lease_expiries then p_now else r.quarantined_at end,
            queued_at = case when r.lapses + 1 >= t.max_lease_expiries then r.queued_at else p_now end,
            available_at = case when r.lapses + 1 >= t.max_lease_expiries then r.available_at
              else greatest(t.available_at, p_now + _back_off(t.retry_strategy, t.retry_base_seconds,
@@ -3096,6 +3132,8 @@ begin
   if replayed then
     select * into v_made from workspace w where w.workspace_id = v_kept.ids ->> 'workspace_id';
   else
+    -- Whoever pauses all workspaces finds this one, or is seen by its first claim.
+    perform 1 from scheduler s where s.workspace_id = '*' for share;
     insert into workspace (workspace_id, name, display_name, settings)
     select p_workspace ->> 'id', p_workspace ->> 'name', p_workspace ->> 'display_name',
            _own_settings(coalesce(nullif(p_workspace -> 'settings', 'null'), '{}'))

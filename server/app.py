@@ -27,7 +27,16 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, cascade, cleanup, expiry, promotion, retention, reviews
+from server.loops import (
+    approvals,
+    cascade,
+    cleanup,
+    expiry,
+    promotion,
+    retention,
+    reviews,
+    starvation,
+)
 from server.loops.deliveries import Deliveries
 from server.loops.every import every
 from server.net.outbound import Outbound
@@ -57,6 +66,8 @@ CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
 DELIVER_SECONDS = 1.0
 RETENTION_SECONDS = 60.0
+STARVATION_SECONDS = 15.0
+STARVATION_BATCH = 200
 
 
 class App:
@@ -236,6 +247,11 @@ def _start_loops(
             "retention",
             RETENTION_SECONDS,
             partial(retention.run_once, db, connect(), hub.changed),
+        )
+        start(
+            "starvation",
+            STARVATION_SECONDS,
+            partial(starvation.run_once, connect(), STARVATION_BATCH, hub.changed),
         )
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
     stack.push_async_callback(claiming.idle)

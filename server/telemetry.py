@@ -158,6 +158,9 @@ RunEnded = Occurrence(
 )
 
 
+StarvedMeasured = Occurrence(
+    "starved_measured", valued=_number("worklease_starved_runs", "Runs that starve.")
+)
 ReviewRecorded = Occurrence(
     "review_recorded", DEBUG, _counter("worklease_reviews", "Reviews that ended.", "outcome")
 )

@@ -12,7 +12,7 @@ import psycopg
 
 from server.db import schema
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, expiry, promotion, retention, reviews
+from server.loops import approvals, expiry, promotion, retention, reviews, starvation
 from server.loops.deliveries import Deliveries
 from server.net.outbound import Outbound
 from server.rules.seals import Seal
@@ -106,6 +106,11 @@ class World:
         """One pass over late approvals; how many it dealt with."""
         done: int = self.run(lambda _: approvals.run_once(self._loop, PASS_ROWS, self._changed))
         return done
+
+    def starve(self, runs: int = PASS_ROWS) -> int:
+        """One pass of the starvation loop, so many runs at a time; of how many it told."""
+        told: int = self.run(lambda _: starvation.run_once(self._loop, runs, self._changed))
+        return told
 
     def expire_reviews(self) -> int:
         """One pass over late reviews, as if the one before had been just now; how many."""

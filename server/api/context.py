@@ -1,7 +1,9 @@
 """What a handler knows of its request: the caller, and what the endpoint has read."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -26,6 +28,8 @@ SubscriptionId = Annotated[str, "subscription_not_found"]
 KeyId = Annotated[str, "key_not_found"]
 WorkspaceId = Annotated[str, "workspace_not_found"]
 
+# As an admin names all workspaces at once.
+EVERY_WORKSPACE: Final = "*"
 NO_BODY: Final[dict[str, Any]] = {}
 
 
@@ -205,3 +209,13 @@ class Context:
         finally:
             told.close()
         return False
+
+
+@asynccontextmanager
+async def leaving(ctx: Context) -> AsyncGenerator["asyncio.Task[None]"]:
+    """A task that ends when the client leaves."""
+    gone = asyncio.create_task(ctx.disconnected())
+    try:
+        yield gone
+    finally:
+        gone.cancel()

@@ -1,16 +1,13 @@
 """Leases: claim, heartbeat, complete, fail, release, and who holds what."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from server import limits
 from server.api.claiming import Claimed, Wish, make_claimer
-from server.api.context import Context, RunId
+from server.api.context import Context, RunId, leaving
 from server.api.holding import lease_call, plain
 from server.api.paging import pages
 from server.contract.base import Encoded
@@ -175,13 +172,3 @@ async def verify(ctx: Context, body: LeaseVerifyRequest) -> Encoded[LeaseVerifyR
 
 def _all(wish: ClaimWish, got: Claimed) -> str:
     return f',"claims":[{",".join(got.claims)}]' if wish.max_runs > 1 else ""
-
-
-@asynccontextmanager
-async def leaving(ctx: Context) -> AsyncIterator["asyncio.Task[None]"]:
-    """A task that ends when the client leaves."""
-    gone = asyncio.create_task(ctx.disconnected())
-    try:
-        yield gone
-    finally:
-        gone.cancel()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
+from server.api.context import EVERY_WORKSPACE
 from server.api.feed import pause
 from server.db.pool import Database
 from server.errors import Problem
@@ -66,8 +67,9 @@ class Reviewing:
 
     def changed(self, workspace_id: str) -> None:
         """Something happened: if somebody waits, there is a look whether it was a request."""
-        if self._waiters.get(workspace_id) and workspace_id not in self._looks:
-            self._looks[workspace_id] = asyncio.create_task(self._look(workspace_id))
+        for name in list(self._waiters) if workspace_id == EVERY_WORKSPACE else [workspace_id]:
+            if self._waiters.get(name) and name not in self._looks:
+                self._looks[name] = asyncio.create_task(self._look(name))
 
     def poll(self) -> None:
         """Lets all look who may find something, in case a hint was lost."""

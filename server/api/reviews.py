@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 
-from server.api.context import Context, ReviewId, RunId, TaskId
+from server.api.context import Context, ReviewId, RunId, TaskId, leaving
 from server.api.holding import Fields, plain, proof
-from server.api.leases import leaving
 from server.api.manual import pads
 from server.api.paging import pages
 from server.contract.base import Encoded, to_json

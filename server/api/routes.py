@@ -19,6 +19,7 @@ from server.api import (
     pauses,
     profiles,
     runs,
+    scheduler,
     sessions,
     streams,
     tasks,
@@ -221,6 +222,29 @@ OBSERVE: Final = (
     ),
 )  # fmt: skip
 
+SCHEDULER: Final = (
+    Route(
+        "GET", "/api/scheduler", scheduler.get_scheduler, "tasks.scheduler_status",
+        every_workspace=True,
+    ),
+    Route(
+        "GET", "/api/scheduler/backlog", scheduler.get_backlog, "tasks.scheduler_backlog",
+        every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/pause", scheduler.pause_scheduler, "tasks.scheduler_pause", "OM",
+        operator=True, every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/resume", scheduler.resume_scheduler, "tasks.scheduler_resume",
+        "OM", operator=True, every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/drain", scheduler.drain_scheduler, "tasks.scheduler_drain", "OM",
+        operator=True, every_workspace=True,
+    ),
+)  # fmt: skip
+
 KEYS: Final = (
     Route(
         "GET", "/api/keys", keys.list_keys, "keys.list", "M", operator=True, every_workspace=True
@@ -268,6 +292,7 @@ OPERATIONS: Final = (
 )  # fmt: skip
 
 ROUTES: Final = (
-    *HOT, *TASKS, *OBSERVE, *RUNS, *MANUAL, *FORCE, *REVIEWS, *BRIDGES, *KEYS, *WORKSPACES,
+    *HOT, *TASKS, *OBSERVE, *SCHEDULER, *RUNS, *MANUAL, *FORCE, *REVIEWS,
+    *BRIDGES, *KEYS, *WORKSPACES,
     *OPERATIONS,
 )  # fmt: skip

@@ -1,5 +1,5 @@
--- The gates of a claim, made after slots.sql: what holds for every claim of a run, by hand too. Explain and inspect,
--- and the refusals of claims, starts and publications tell of no others.
+-- The gates of a claim, made after slots.sql and scheduler.sql: what holds for every claim of a run, by hand too.
+-- Explain and inspect, and the refusals of claims, starts and publications tell of no others.
 
 -- What a task still waits for, the first 20 of them.
 create function _awaited(p_ws text, p_task_id text) returns jsonb language sql stable as $$
@@ -51,6 +51,10 @@ returns table (rule int, code text, message text, evidence jsonb) language sql s
   union all
   select 2, 'no_run', 'The task has no run in the queue.', jsonb_build_object('status', p_task.status)
    where not _is_open(p_run.status) and not _has_ended(p_task.status) and p_run.review is null
+  union all
+  select 3, 'scheduler_paused', 'The scheduler is paused.',
+         jsonb_build_object('paused_scope', _scope(s.workspace_id), 'paused_reason', s.paused_reason)
+    from _pausing(p_task.workspace_id) s
   union all
   select 4, 'awaiting_approval', 'The task waits for a person''s approval.',
          jsonb_build_object('approval_state', p_task.approval_state)
@@ -106,4 +110,11 @@ begin
   if v_reasons <> '[]' then
     perform _refuse('task_blocked', jsonb_build_object('reasons', v_reasons));
   end if;
+end $$;
+
+-- Refuses the claim of a queued run.
+create function _refuse_claim(p_task task, p_run run, p_now timestamptz) returns void language plpgsql as $$
+begin
+  perform _refuse('run_not_claimable', jsonb_build_object('reasons',
+    _closed(p_task, p_run, p_now, '{3,4,5,6,7,8,9}')));
 end $$;

@@ -1,4 +1,4 @@
--- Reviews: a judgement on the result of a run, by whoever claims it or by a person; made after wire.sql. Whoever
+-- Reviews: a judgement on the result of a run, by whoever claims it or by a person; made after scheduler.sql. Whoever
 -- changes a review holds its task. What a gating review means for its task stands in run.review, for _settle().
 
 -- A judgement on the result of a run. Gating: its task waits for it.
@@ -814,6 +814,11 @@ begin
   else
     v_review := _next_review(p_workspace_id, v_now, v_reviewer);
     if v_review.review_id is null then
+      return;
+    end if;
+    -- A pause commits under this lock: no claim commits behind its back.
+    perform 1 from workspace_lock l where l.workspace_id = p_workspace_id and l.name = 'log' for no key update;
+    if _scheduler_paused(p_workspace_id) then
       return;
     end if;
     v_now := lease_now();
