@@ -17,6 +17,7 @@ class Model:
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
         self.leases: dict[tuple[str, int, int], Lease] = {}
+        self.paused = False
 
     # ── what there is ──
 
@@ -32,7 +33,7 @@ class Model:
         waiting = [
             run for run in self.runs()
             if run.status == "queued" and run.task.status == "ready" and run.available_at <= now
-            and run.task.paused_by is None and run.task.left != 0
+            and run.task.paused_by is None and run.task.left != 0 and not self.paused
         ]  # fmt: skip
         return sorted(waiting, key=lambda r: (r.available_at - HEAD_START[r.task.priority], r.id))
 
@@ -197,12 +198,8 @@ class Model:
     def complete(self, now: float, lease: Lease, result: Any, tokens: int) -> None:
         run = lease.run
         self._use(lease, tokens)
-        run.status, run.result, run.task.checkpoint, lease.ended = (
-            "completed",
-            result,
-            None,
-            "complete",
-        )
+        run.status, run.result, lease.ended = "completed", result, "complete"
+        run.task.checkpoint = None
         self.settle(now)
 
     def fail(

@@ -19,6 +19,7 @@ from server.api import (
     pauses,
     profiles,
     runs,
+    scheduler,
     sessions,
     streams,
     tasks,
@@ -26,6 +27,7 @@ from server.api import (
     workspaces,
 )
 from server.api.bridge_routes import BRIDGES
+from server.api.review_routes import REVIEWS
 from server.api.route import Route
 from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
@@ -111,7 +113,7 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/start", tasks.start_task, "tasks.start", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists", "review_open",
             "attempts_exhausted", "task_blocked", "lane_limit",
         ),
     ),
@@ -174,7 +176,7 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/runs", tasks.enqueue_run, "tasks.enqueue_run", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists", "review_open",
             "attempts_exhausted", "lane_limit",
         ),
     ),
@@ -217,6 +219,29 @@ OBSERVE: Final = (
     Route(
         "GET", "/api/observe/stream", streams.stream_workspace, "observe.stream",
         media_type="text/event-stream",
+    ),
+)  # fmt: skip
+
+SCHEDULER: Final = (
+    Route(
+        "GET", "/api/scheduler", scheduler.get_scheduler, "tasks.scheduler_status",
+        every_workspace=True,
+    ),
+    Route(
+        "GET", "/api/scheduler/backlog", scheduler.get_backlog, "tasks.scheduler_backlog",
+        every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/pause", scheduler.pause_scheduler, "tasks.scheduler_pause", "OM",
+        operator=True, every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/resume", scheduler.resume_scheduler, "tasks.scheduler_resume",
+        "OM", operator=True, every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/drain", scheduler.drain_scheduler, "tasks.scheduler_drain", "OM",
+        operator=True, every_workspace=True,
     ),
 )  # fmt: skip
 
@@ -267,5 +292,7 @@ OPERATIONS: Final = (
 )  # fmt: skip
 
 ROUTES: Final = (
-    *HOT, *TASKS, *OBSERVE, *RUNS, *MANUAL, *FORCE, *BRIDGES, *KEYS, *WORKSPACES, *OPERATIONS,
+    *HOT, *TASKS, *OBSERVE, *SCHEDULER, *RUNS, *MANUAL, *FORCE, *REVIEWS,
+    *BRIDGES, *KEYS, *WORKSPACES,
+    *OPERATIONS,
 )  # fmt: skip

@@ -19,6 +19,7 @@ create table contender (
   run_id word,
   task_id word not null,
   available_at timestamptz not null,
+  waiting_since timestamptz not null,        -- as in offer
   primary key (run_id, workspace_id));
 create index contender_order on contender (
   workspace_id, concurrency_key, lane_id, priority, concurrency_limit, rank_at, run_id);
@@ -85,8 +86,10 @@ begin
           where o.workspace_id = p_ws and o.concurrency_key = x.key offset 0) k
        where k.run_id not in (select f.run_id from first f)))
   ), made as (
-    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, concurrency_key)
-    select p_ws, f.lane_id, f.priority, f.rank_at, f.run_id, f.task_id, f.available_at, f.concurrency_key
+    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, waiting_since,
+                       concurrency_key)
+    select p_ws, f.lane_id, f.priority, f.rank_at, f.run_id, f.task_id, f.available_at, f.waiting_since,
+           f.concurrency_key
       from first f
     on conflict (workspace_id, run_id) do nothing
   )
@@ -101,6 +104,7 @@ begin
   perform _lock_slots(p_ws, p_keys);
   with newest as (
     select t.concurrency_key, t.concurrency_limit, r.lane_id, t.priority, r.run_id, t.task_id, r.available_at,
+           greatest(r.available_at, t.ready_at) as waiting_since,
            _is_free(t::task, r::run) and r.available_at <= p_now as waits
       from unnest(p_tasks) x (task_id)
       cross join lateral (select k.* from task k where k.workspace_id = p_ws and k.task_id = x.task_id
@@ -122,16 +126,17 @@ begin
        and (k.lane_id, k.priority, k.available_at) <> (n.lane_id, n.priority, n.available_at)
   )
   insert into contender as c (workspace_id, concurrency_key, concurrency_limit, lane_id, priority, rank_at, run_id,
-                              task_id, available_at)
+                              task_id, available_at, waiting_since)
   select p_ws, n.concurrency_key, n.concurrency_limit, n.lane_id, n.priority,
          n.available_at - make_interval(secs => _head_start(w.settings, n.priority)), n.run_id, n.task_id,
-         n.available_at
+         n.available_at, n.waiting_since
     from newest n join workspace w on w.workspace_id = p_ws
    where n.waits
   on conflict (run_id, workspace_id) do update
     set concurrency_limit = excluded.concurrency_limit, lane_id = excluded.lane_id, priority = excluded.priority,
         rank_at = case when (c.priority, c.available_at) = (excluded.priority, excluded.available_at)
-                       then c.rank_at else excluded.rank_at end, available_at = excluded.available_at;
+                       then c.rank_at else excluded.rank_at end, available_at = excluded.available_at,
+        waiting_since = excluded.waiting_since;
   return _fill_slots(p_ws, p_keys);
 end $$;
 
@@ -170,20 +175,20 @@ begin
   end loop;
 end $$;
 
--- What was claimed (its slots are locked) contends no longer. Answers how many offers its keys have then.
-create function _leave_contest(p_ws text, p_claimed claimed_run[]) returns int language plpgsql as $$
+-- What was claimed (its slots are locked) contends no longer; nothing was if the scheduler was paused this moment.
+-- Answers how many offers its keys have then.
+create function _leave_contest(p_ws text, p_claimed claimed_run[], p_leased boolean) returns int language plpgsql as $$
 declare
   v_keys text[];
 begin
-  with gone as (
-    delete from contender c
-     using unnest(p_claimed) x
-     cross join lateral (select k.ctid from contender k
-       where k.run_id = x.run_id and k.workspace_id = p_ws offset 0) k
-     where c.ctid = k.ctid
-    returning c.concurrency_key
+  with claimed as (
+    select k.* from unnest(p_claimed) x
+      cross join lateral (select k.concurrency_key, k.ctid as place from contender k
+        where k.run_id = x.run_id and k.workspace_id = p_ws offset 0) k
+  ), gone as (
+    delete from contender c using claimed x where c.ctid = x.place and p_leased
   )
-  select array_agg(distinct g.concurrency_key) into v_keys from gone g;
+  select array_agg(distinct x.concurrency_key) into v_keys from claimed x;
   return _fill_slots(p_ws, v_keys);
 end $$;
 
@@ -199,8 +204,10 @@ begin
     cross join lateral (select from task t
       where t.workspace_id = p_ws and t.task_id = c.task_id for no key update skip locked) t
    where c.workspace_id = p_ws and c.run_id = p_run_id;
-  insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, concurrency_key)
-  select p_ws, c.lane_id, c.priority, c.rank_at, c.run_id, c.task_id, c.available_at, c.concurrency_key
+  insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, waiting_since,
+                     concurrency_key)
+  select p_ws, c.lane_id, c.priority, c.rank_at, c.run_id, c.task_id, c.available_at, c.waiting_since,
+         c.concurrency_key
     from contender c
    where c.workspace_id = p_ws and c.run_id = p_run_id and c.concurrency_key = v_key
      and p_lanes @> array[c.lane_id] and c.priority >= p_priority_min
