@@ -26,7 +26,7 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, cascade, cleanup, expiry, promotion, retention
+from server.loops import approvals, cascade, cleanup, digests, expiry, promotion, retention
 from server.loops.deliveries import Deliveries
 from server.loops.every import every
 from server.net.outbound import Outbound
@@ -52,6 +52,8 @@ APPROVALS_SECONDS = 5.0
 APPROVALS_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
+DIGESTS_SECONDS = 1.0
+GAUGES_SECONDS = 15.0
 DELIVER_SECONDS = 1.0
 RETENTION_SECONDS = 60.0
 
@@ -213,6 +215,8 @@ def _start_loops(
             partial(approvals.run_once, connect(), APPROVALS_BATCH, hub.changed),
         )
         start("cascade", CASCADE_SECONDS, partial(cascade.run_once, connect(), hub.changed))
+        start("digests", DIGESTS_SECONDS, partial(digests.run_once, connect()))
+        start("gauges", GAUGES_SECONDS, partial(digests.measure, db))
         sending = Deliveries(
             db, connect(), services.outbound, services.seal, config.delivery_concurrency
         )

@@ -1,8 +1,11 @@
 """What must always be true of the tables, and what of them a refused call may not change."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
+
+from tests import recount
 
 Connection = psycopg.Connection[Any]
 
@@ -142,6 +145,7 @@ RULES = {
              and r.task_id = c.task_id and r.status in ('completed', 'failed'))
            and not exists (select from cascade_task w
              where w.workspace_id = c.workspace_id)""",
+    **recount.RULES,
 }  # fmt: skip
 
 
@@ -153,13 +157,15 @@ def snapshot(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
     }
 
 
-def faults(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
+def faults(
+    db: Connection, workspace_id: str, rules: Mapping[str, str] = RULES
+) -> dict[str, list[Any]]:
     """The rules that a workspace breaks, with the rows that break them."""
     with db.transaction():
         # Tables that grew a moment ago have no statistics, and loops over them would take minutes.
         db.execute("set local enable_nestloop = off")
         found = {
             rule: [row[0] for row in db.execute(query.encode(), {"ws": workspace_id})]
-            for rule, query in RULES.items()
+            for rule, query in rules.items()
         }
     return {rule: rows for rule, rows in found.items() if rows}

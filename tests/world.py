@@ -12,7 +12,7 @@ import psycopg
 
 from server.db import schema
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, expiry, promotion, retention
+from server.loops import approvals, digests, expiry, promotion, retention
 from server.loops.deliveries import Deliveries
 from server.net.outbound import Outbound
 from server.rules.seals import Seal
@@ -94,6 +94,11 @@ class World:
         """One pass of the retention; how many rows went."""
         deleted: int = self.run(lambda db: retention.run_once(db, db, self._changed))
         return deleted
+
+    def keep_digests(self) -> int:
+        """One pass of what keeps the digests behind the log; how many events it came further."""
+        kept: int = self.run(lambda _: digests.run_once(self._loop))
+        return kept
 
     def deliver(self, *former: bytes) -> int:
         """Passes of the deliveries until nothing is due; how many were begun."""

@@ -6,11 +6,13 @@ from server import limits
 from server.api import (
     approvals,
     bulk,
+    dashboard,
     dependencies,
     docs,
     drafts,
     events,
     graphs,
+    inbox,
     inspect,
     keys,
     leases,
@@ -208,6 +210,18 @@ TASKS: Final = (
 )  # fmt: skip
 
 OBSERVE: Final = (
+    Route("GET", "/api/observe/tasks/dashboard", dashboard.get_dashboard, "tasks.dashboard"),
+    Route("GET", "/api/observe/tasks/inbox", inbox.get_inbox, "tasks.inbox"),
+    *(
+        Route(
+            "POST", f"/api/tasks/{{id}}/triage/{action}", handler, f"tasks.triage_{action}",
+            "AOM", errors=("task_not_found",),
+        )
+        for action, handler in (
+            ("read", inbox.triage_read), ("archive", inbox.triage_archive),
+            ("unarchive", inbox.triage_unarchive), ("dismiss", inbox.triage_dismiss),
+        )
+    ),
     Route("GET", "/api/task-runs", runs.search_runs, "runs.list"),
     Route(
         "GET", "/api/runs/{id}/inspect", inspect.inspect_run, "tasks.inspect",

@@ -1,0 +1,283 @@
+-- Triage and the inbox: what one actor is to look at, and what he has seen of it.
+
+-- What an actor did to a task: it was read, up to the event `seen`. No event, and none of the digest's.
+create table triage (
+  workspace_id word,
+  actor_kind word,
+  actor_ref word,
+  task_id word,
+  archived boolean not null,
+  dismissed boolean not null,
+  seen bigint not null,
+  seen_at timestamptz not null,
+  updated_at timestamptz not null,
+  primary key (workspace_id, actor_kind, actor_ref, task_id),
+  foreign key (workspace_id, task_id) references task on delete cascade);
+create index triage_task on triage (task_id, workspace_id);
+
+-- Activity after what was seen makes a task unread, and brings it back if it was dismissed.
+create function _is_read(p_triage triage, p_activity bigint) returns boolean language sql immutable as $$
+  select coalesce(p_triage.archived or p_activity <= p_triage.seen, false)
+$$;
+
+create function _is_hidden(p_triage triage, p_activity bigint) returns boolean language sql immutable as $$
+  select coalesce(p_triage.dismissed and not p_triage.archived and p_activity <= p_triage.seen, false)
+$$;
+
+create function _triage_json(
+  p_task_id text, p_actor_kind text, p_actor_ref text, p_triage triage, p_activity bigint) returns json
+language sql stable as $$
+  select json_build_object(
+    'task_id', p_task_id, 'actor', _actor(p_actor_kind, p_actor_ref), 'read', _is_read(p_triage, p_activity),
+    'archived', coalesce(p_triage.archived, false), 'dismissed', _is_hidden(p_triage, p_activity),
+    'last_seen_activity_at', _utc(p_triage.seen_at), 'updated_at', _utc(p_triage.updated_at))
+$$;
+
+-- The newest event of a task that counts as activity: what its digest knows, or one after that.
+create function _activity(p_ws text, p_task_id text, out sequence bigint, out at timestamptz)
+language sql stable as $$
+  select x.sequence, x.at from (
+    (select e.sequence, e.at from event e
+      where e.workspace_id = p_ws and e.task_id = p_task_id
+        and e.sequence > coalesce((select p.sequence from digest_position p where p.workspace_id = p_ws), 0)
+        and e.event_type <> all ('{task.run_progress,task.run_lease_expired,task.run_starved}')
+      order by e.sequence desc limit 1)
+    union all
+    select d.activity, d.activity_at from digest d where d.workspace_id = p_ws and d.task_id = p_task_id) x
+   order by x.sequence desc limit 1
+$$;
+
+-- Notes what an actor did to a task: read, archive, unarchive or dismiss.
+create function triage_task(
+  p_workspace_id text, p_actor_kind text, p_actor_ref text, p_task_id text, p_action text) returns text
+language plpgsql as $$
+declare
+  v_now timestamptz := lease_now();
+  v_activity record;
+  v_triage triage;
+begin
+  perform from task t where t.workspace_id = p_workspace_id and t.task_id = p_task_id for key share;
+  if not found then
+    perform _refuse('task_not_found', jsonb_build_object('id', p_task_id));
+  end if;
+  select * into v_activity from _activity(p_workspace_id, p_task_id);
+  if p_action = 'unarchive' then
+    update triage t
+       set archived = false, dismissed = false, seen = v_activity.sequence, seen_at = v_activity.at,
+           updated_at = v_now
+     where t.workspace_id = p_workspace_id and t.actor_kind = p_actor_kind and t.actor_ref = p_actor_ref
+       and t.task_id = p_task_id and t.archived;
+  else
+    insert into triage as t values (p_workspace_id, p_actor_kind, p_actor_ref, p_task_id, p_action = 'archive',
+      p_action = 'dismiss', v_activity.sequence, v_activity.at, v_now)
+    on conflict (workspace_id, actor_kind, actor_ref, task_id) do update
+       set (archived, dismissed, seen, seen_at, updated_at)
+         = (t.archived or excluded.archived, excluded.dismissed, excluded.seen, excluded.seen_at,
+            excluded.updated_at);
+  end if;
+  select * into v_triage from triage t
+   where t.workspace_id = p_workspace_id and t.actor_kind = p_actor_kind and t.actor_ref = p_actor_ref
+     and t.task_id = p_task_id;
+  return _triage_json(p_task_id, p_actor_kind, p_actor_ref, v_triage, v_activity.sequence)::text;
+end $$;
+
+-- Who asks for what, and where the page begins.
+create type inbox_call as (
+  workspace_id text, actor_kind text, actor_ref text, scope text, owner_kind text, owner_ref text, query text,
+  unread boolean, count int, after_read boolean, after_at timestamptz, after_priority smallint, after_id text);
+
+-- Whether a digest stands in a lane, by itself and by whom it belongs to.
+create function _in_lane(p_digest digest, p_lane text, p_call inbox_call) returns boolean
+language sql immutable as $$
+  select p_digest.lane = p_lane and (p_lane <> 'my_work'
+      or (p_digest.owner_kind, p_digest.owner_ref) = (p_call.actor_kind, p_call.actor_ref)
+      or coalesce((p_digest.claimer_kind, p_digest.claimer_ref) = (p_call.actor_kind, p_call.actor_ref), false))
+$$;
+
+create function _asked_for(p_digest digest, p_call inbox_call) returns boolean language sql stable as $$
+  select (p_call.scope is null or p_digest.scope = p_call.scope)
+     and (p_call.owner_kind is null or p_digest.owner_kind = p_call.owner_kind)
+     and (p_call.owner_ref is null or p_digest.owner_ref = p_call.owner_ref)
+     and (p_call.query is null or exists (select from task t
+       where t.workspace_id = p_digest.workspace_id and t.task_id = p_digest.task_id
+         and (strpos(lower(t.title), lower(p_call.query)) > 0
+              or strpos(lower(t.identifier), lower(p_call.query)) > 0)))
+$$;
+
+-- One task in an inbox, by its order; the lane is the one it has before triage.
+create type inbox_entry as (
+  lane text, archived boolean, hidden boolean, is_read boolean, at timestamptz, priority smallint, task_id text,
+  blocking_reason text, activity bigint);
+
+-- The tasks that the actor ever triaged.
+create function _triaged(p_call inbox_call, p_lag lag) returns setof inbox_entry language plpgsql stable as $$
+begin
+  return query
+  select case when (x.digest).lane <> 'my_work' or _in_lane(x.digest, 'my_work', p_call)
+              then (x.digest).lane::text end,
+         (x.triage).archived, _is_hidden(x.triage, (x.digest).activity),
+         _is_read(x.triage, (x.digest).activity), (x.digest).activity_at, (x.digest).priority,
+         (x.digest).task_id::text, (x.digest).blocking_reason::text, (x.digest).activity
+    from (select t as triage, d.digest from triage t
+            cross join lateral (select k as digest from digest k
+              where k.workspace_id = p_call.workspace_id and k.task_id = t.task_id offset 0) d
+           where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
+             and t.actor_ref = p_call.actor_ref and t.task_id <> all (p_lag.tasks)
+          union all
+          select t, d from triage t join unnest(p_lag.live) d on d.task_id = t.task_id
+           where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
+             and t.actor_ref = p_call.actor_ref) x
+   where _asked_for(x.digest, p_call);
+end $$;
+
+-- How many tasks stand in a lane before triage.
+create function _lane_count(p_call inbox_call, p_lane text, p_lag lag) returns bigint
+language plpgsql stable as $$
+begin
+  if p_call.query is null and p_lane <> 'my_work' then
+    return coalesce((select sum(y.amount) from tally y
+        where p_call.scope is null and p_call.owner_kind is null and p_call.owner_ref is null
+          and y.workspace_id = p_call.workspace_id and y.scope = '' and y.label = 'lane.' || p_lane), 0)
+      + coalesce((select sum(y.amount) from tally y
+        where num_nonnulls(p_call.scope, p_call.owner_kind, p_call.owner_ref) > 0
+          and y.workspace_id = p_call.workspace_id and y.scope <> '' and y.label = 'lane.' || p_lane
+          and (p_call.scope is null or y.scope = p_call.scope)
+          and (p_call.owner_kind is null or y.owner_kind = p_call.owner_kind)
+          and (p_call.owner_ref is null or y.owner_ref = p_call.owner_ref)), 0)
+      + (select count(*) from unnest(p_lag.live) d where d.lane = p_lane and _asked_for(d, p_call))
+      - (select count(*) from unnest(p_lag.old) d where d.lane = p_lane and _asked_for(d, p_call));
+  end if;
+  return (select count(*) from digest d
+      where p_lane <> 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = p_lane
+        and d.lane in ('approvals', 'failed_runs', 'blocked')
+        and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call))
+    + (select count(*) from digest d
+      where p_lane = 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = 'my_work'
+        and d.owner_ref = p_call.actor_ref and d.owner_kind = p_call.actor_kind and d.owner_ref <> ''
+        and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call))
+    + (select count(*) from digest d
+      where p_lane = 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = 'my_work'
+        and d.claimer_ref = p_call.actor_ref and d.claimer_kind = p_call.actor_kind
+        and (d.owner_kind, d.owner_ref) <> (p_call.actor_kind, p_call.actor_ref)
+        and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call))
+    + (select count(*) from unnest(p_lag.live) d where _in_lane(d, p_lane, p_call) and _asked_for(d, p_call));
+end $$;
+
+-- Whether a digest comes behind the page before.
+create function _comes_after(p_at timestamptz, p_priority smallint, p_task_id text, p_call inbox_call)
+returns boolean language sql immutable as $$
+  select p_call.after_at is null or p_at <= p_call.after_at and (p_at < p_call.after_at
+      or p_priority < p_call.after_priority
+      or p_priority = p_call.after_priority and p_task_id collate "C" > p_call.after_id)
+$$;
+
+create function _is_new(p_digest digest, p_call inbox_call) returns boolean language sql stable as $$
+  select not exists (select from triage t
+    where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
+      and t.actor_ref = p_call.actor_ref and t.task_id = p_digest.task_id
+      and (t.archived or p_digest.activity <= t.seen))
+$$;
+
+-- The first unread tasks of a lane, each of the four parts in the order of an index.
+create function _unread(p_call inbox_call, p_lane text, p_lag lag) returns setof inbox_entry
+language plpgsql stable as $$
+begin
+  return query
+  select p_lane, false, false, false, x.activity_at, x.priority, x.task_id::text, x.blocking_reason::text,
+         x.activity
+    from (
+      (select d.* from digest d
+        where p_lane <> 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = p_lane
+          and d.lane in ('approvals', 'failed_runs', 'blocked')
+          and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call) and _is_new(d, p_call)
+          and _comes_after(d.activity_at, d.priority, d.task_id, p_call)
+        order by d.activity_at desc, d.priority desc, d.task_id limit p_call.count)
+      union all
+      (select d.* from digest d
+        where p_lane = 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = 'my_work'
+          and d.owner_ref = p_call.actor_ref and d.owner_kind = p_call.actor_kind and d.owner_ref <> ''
+          and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call) and _is_new(d, p_call)
+          and _comes_after(d.activity_at, d.priority, d.task_id, p_call)
+        order by d.activity_at desc, d.priority desc, d.task_id limit p_call.count)
+      union all
+      (select d.* from digest d
+        where p_lane = 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = 'my_work'
+          and d.claimer_ref = p_call.actor_ref and d.claimer_kind = p_call.actor_kind
+          and (d.owner_kind, d.owner_ref) <> (p_call.actor_kind, p_call.actor_ref)
+          and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call) and _is_new(d, p_call)
+          and _comes_after(d.activity_at, d.priority, d.task_id, p_call)
+        order by d.activity_at desc, d.priority desc, d.task_id limit p_call.count)
+      union all
+      (select d.* from unnest(p_lag.live) d
+        where _in_lane(d, p_lane, p_call) and _asked_for(d, p_call) and _is_new(d, p_call)
+          and _comes_after(d.activity_at, d.priority, d.task_id, p_call))) x
+   order by x.activity_at desc, x.priority desc, x.task_id limit p_call.count;
+end $$;
+
+create function _inbox_item(p_call inbox_call, p_entry inbox_entry, p_lane text) returns json
+language sql stable as $$
+  select json_build_object(
+    'lane', p_lane, 'task', _task_reference_json(t, a.sequence), 'run', (
+      select _run_summary(r.body::jsonb) from run_wire r
+       where r.workspace_id = p_call.workspace_id and r.run_id = t.newest_run_id),
+    'triage', _triage_json(t.task_id, p_call.actor_kind, p_call.actor_ref, g, p_entry.activity),
+    'approval_policy', case when t.approval_state is null then 'none' else 'manual' end,
+    'approval_state', coalesce(t.approval_state, 'not_required'),
+    'blocking_reason', p_entry.blocking_reason, 'latest_activity_at', _utc(p_entry.at))
+    from task t
+    left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id
+    left join triage g on g.workspace_id = t.workspace_id and g.actor_kind = p_call.actor_kind
+         and g.actor_ref = p_call.actor_ref and g.task_id = t.task_id
+   where t.workspace_id = p_call.workspace_id and t.task_id = p_entry.task_id
+$$;
+
+-- The lanes asked for: how many tasks each has, how many of them unread, a page of them, and by what the last one
+-- of it is ordered.
+create function read_inbox(p_call json, p_lanes text[])
+returns table (name text, total bigint, unread_total bigint, items text, shown int, last json)
+language plpgsql stable as $$
+declare
+  v_call inbox_call := json_populate_record(null::inbox_call, p_call);
+  v_lag lag;
+  v_triaged inbox_entry[];
+  v_page inbox_entry[];
+begin
+  -- Planned for these arguments, which makes filters that are not given vanish and what was touched a hash.
+  perform _plan_for(1000);
+  v_lag := _lag(v_call.workspace_id);
+  v_triaged := array(select row(x.*)::inbox_entry from _triaged(v_call, v_lag) x);
+  foreach name in array p_lanes loop
+    v_page := '{}';
+    if name = 'archived' then
+      select count(*), 0 into total, unread_total from unnest(v_triaged) x where x.archived;
+    else
+      total := _lane_count(v_call, name, v_lag);
+      select total - count(*) filter (where x.archived or x.hidden),
+             total - count(*) filter (where x.archived or x.hidden or x.is_read)
+        into total, unread_total from unnest(v_triaged) x where x.lane = name;
+      if v_call.after_read is distinct from true and v_call.unread is distinct from false then
+        v_page := array(select row(x.*)::inbox_entry from _unread(v_call, name, v_lag) x);
+      end if;
+    end if;
+    if cardinality(v_page) < v_call.count and v_call.unread is distinct from true then
+      v_page := v_page || array(select x from unnest(v_triaged) x
+         where case when name = 'archived' then x.archived
+                    else x.lane = name and x.is_read and not x.archived and not x.hidden end
+           and (v_call.after_read is distinct from true
+                or _comes_after(x.at, x.priority, x.task_id, v_call))
+         order by x.at desc, x.priority desc, x.task_id collate "C" limit v_call.count - cardinality(v_page));
+    end if;
+    shown := cardinality(v_page);
+    select '[' || coalesce(string_agg(_inbox_item(v_call, v_page[i], name)::text, ',' order by i), '')
+           || ']' into items from generate_subscripts(v_page, 1) i;
+    select json_build_array(x.is_read, _utc(x.at), x.priority, x.task_id) into last
+      from unnest(v_page[shown:]) x;
+    if v_call.unread and name <> 'archived' then
+      total := unread_total;
+    elsif not v_call.unread then
+      total := total - unread_total;
+      unread_total := 0;
+    end if;
+    return next;
+  end loop;
+end $$;
