@@ -194,7 +194,9 @@ end $$;
 -- What a dashboard is made of.
 create function read_dashboard(
   p_workspace_id text, p_scope text, p_owner_kind text, p_owner_ref text, p_network_channel text,
-  p_origin_kind text, p_session_ttl float8) returns text language plpgsql stable as $$
+  p_origin_kind text, p_session_ttl float8) returns text language plpgsql stable
+-- Planned for these arguments: filters that are not given vanish, and what was touched becomes a hash.
+set plan_cache_mode = force_custom_plan set enable_seqscan = off set jit = off as $$
 declare
   v_slice slice := row(p_scope, p_owner_kind, p_owner_ref, p_network_channel, p_origin_kind)::slice;
   v_now timestamptz := lease_now();
@@ -204,8 +206,6 @@ declare
   v_counts jsonb;
   v_at timestamptz;
 begin
-  -- Planned for these arguments, which makes filters that are not given vanish and what was touched a hash.
-  perform _plan_for(1000);
   v_lag := _lag(p_workspace_id);
   v_counts := _counts(p_workspace_id, v_slice, v_lag, v_since);
   v_at := _last_activity(p_workspace_id, v_slice, v_lag);

@@ -188,7 +188,9 @@ $$;
 
 -- Brings the digests of a workspace a bounded number of events further; answers how many. One server does it at
 -- a time. The rows may be newer than the events: what comes later takes those tasks up again.
-create function keep_digests(p_workspace_id text, p_limit int) returns int language plpgsql as $$
+create function keep_digests(p_workspace_id text, p_limit int) returns int language plpgsql
+-- Planned for so many rows, which are joined with each other.
+set plan_cache_mode = force_custom_plan set enable_seqscan = off set jit = off as $$
 declare
   v_from bigint;
   v_to bigint;
@@ -309,11 +311,12 @@ end $$;
 
 create function _forget_moments(p_ws text, p_limit int) returns void language plpgsql as $$
 declare
+  v_since timestamptz := _day_ago();
   v_marks mark[];
 begin
   with gone as (
     delete from moment m where m.ctid = any (array(select o.ctid from moment o
-      where o.workspace_id = p_ws and o.at <= _day_ago() order by o.at limit p_limit))
+      where o.workspace_id = p_ws and o.at <= v_since order by o.at limit p_limit))
     returning m.*
   )
   select array_agg(x) into v_marks from gone g cross join lateral unnest(_marks(g::moment, -1)) x;

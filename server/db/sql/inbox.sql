@@ -214,70 +214,78 @@ begin
    order by x.activity_at desc, x.priority desc, x.task_id limit p_call.count;
 end $$;
 
-create function _inbox_item(p_call inbox_call, p_entry inbox_entry, p_lane text) returns json
-language sql stable as $$
-  select json_build_object(
-    'lane', p_lane, 'task', _task_reference_json(t, a.sequence), 'run', (
-      select _run_summary(r.body::jsonb) from run_wire r
-       where r.workspace_id = p_call.workspace_id and r.run_id = t.newest_run_id),
-    'triage', _triage_json(t.task_id, p_call.actor_kind, p_call.actor_ref, g, p_entry.activity),
-    'approval_policy', case when t.approval_state is null then 'none' else 'manual' end,
-    'approval_state', coalesce(t.approval_state, 'not_required'),
-    'blocking_reason', p_entry.blocking_reason, 'latest_activity_at', _utc(p_entry.at))
-    from task t
-    left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id
-    left join triage g on g.workspace_id = t.workspace_id and g.actor_kind = p_call.actor_kind
-         and g.actor_ref = p_call.actor_ref and g.task_id = t.task_id
-   where t.workspace_id = p_call.workspace_id and t.task_id = p_entry.task_id
-$$;
-
--- The lanes asked for: how many tasks each has, how many of them unread, a page of them, and by what the last one
--- of it is ordered.
-create function read_inbox(p_call json, p_lanes text[])
-returns table (name text, total bigint, unread_total bigint, items text, shown int, last json)
+create function _inbox_items(p_call inbox_call, p_page inbox_entry[], p_lane text) returns text
 language plpgsql stable as $$
-declare
-  v_call inbox_call := json_populate_record(null::inbox_call, p_call);
-  v_lag lag;
-  v_triaged inbox_entry[];
-  v_page inbox_entry[];
 begin
-  -- Planned for these arguments, which makes filters that are not given vanish and what was touched a hash.
-  perform _plan_for(1000);
-  v_lag := _lag(v_call.workspace_id);
-  v_triaged := array(select row(x.*)::inbox_entry from _triaged(v_call, v_lag) x);
+  return (select '[' || coalesce(string_agg(json_build_object(
+      'lane', p_lane, 'task', _task_reference_json(t.task, a.sequence), 'run', _run_summary(r.body::jsonb),
+      'triage', _triage_json(x.task_id, p_call.actor_kind, p_call.actor_ref, g, x.activity),
+      'approval_policy', case when (t.task).approval_state is null then 'none' else 'manual' end,
+      'approval_state', coalesce((t.task).approval_state, 'not_required'),
+      'blocking_reason', x.blocking_reason, 'latest_activity_at', _utc(x.at))::text, ',' order by x.n), '') || ']'
+    from unnest(p_page) with ordinality
+           x (lane, archived, hidden, is_read, at, priority, task_id, blocking_reason, activity, n)
+    cross join lateral (select k as task, k.newest_run_id from task k
+      where k.workspace_id = p_call.workspace_id and k.task_id = x.task_id offset 0) t
+    left join lateral (select k.sequence from task_activity k
+      where k.workspace_id = p_call.workspace_id and k.task_id = x.task_id offset 0) a on true
+    left join lateral (select k.body from run_wire k
+      where k.workspace_id = p_call.workspace_id and k.run_id = t.newest_run_id offset 0) r on true
+    left join triage g on g.workspace_id = p_call.workspace_id and g.actor_kind = p_call.actor_kind
+         and g.actor_ref = p_call.actor_ref and g.task_id = x.task_id);
+end $$;
+
+-- How many tasks each lane has, how many of them are unread, and a page of them.
+create function _inbox_lanes(p_call inbox_call, p_lanes text[])
+returns table (name text, total bigint, unread_total bigint, page inbox_entry[])
+language plpgsql stable
+-- Planned for these arguments: filters that are not given vanish, and what was touched becomes a hash.
+set plan_cache_mode = force_custom_plan set enable_hashjoin = on as $$
+declare
+  v_lag lag := _lag(p_call.workspace_id);
+  v_triaged inbox_entry[] := array(select row(x.*)::inbox_entry from _triaged(p_call, v_lag) x);
+begin
   foreach name in array p_lanes loop
-    v_page := '{}';
+    page := '{}';
     if name = 'archived' then
       select count(*), 0 into total, unread_total from unnest(v_triaged) x where x.archived;
     else
-      total := _lane_count(v_call, name, v_lag);
+      total := _lane_count(p_call, name, v_lag);
       select total - count(*) filter (where x.archived or x.hidden),
              total - count(*) filter (where x.archived or x.hidden or x.is_read)
         into total, unread_total from unnest(v_triaged) x where x.lane = name;
-      if v_call.after_read is distinct from true and v_call.unread is distinct from false then
-        v_page := array(select row(x.*)::inbox_entry from _unread(v_call, name, v_lag) x);
+      if p_call.after_read is distinct from true and p_call.unread is distinct from false then
+        page := array(select row(x.*)::inbox_entry from _unread(p_call, name, v_lag) x);
       end if;
     end if;
-    if cardinality(v_page) < v_call.count and v_call.unread is distinct from true then
-      v_page := v_page || array(select x from unnest(v_triaged) x
+    if cardinality(page) < p_call.count and p_call.unread is distinct from true then
+      page := page || array(select x from unnest(v_triaged) x
          where case when name = 'archived' then x.archived
                     else x.lane = name and x.is_read and not x.archived and not x.hidden end
-           and (v_call.after_read is distinct from true
-                or _comes_after(x.at, x.priority, x.task_id, v_call))
-         order by x.at desc, x.priority desc, x.task_id collate "C" limit v_call.count - cardinality(v_page));
+           and (p_call.after_read is distinct from true
+                or _comes_after(x.at, x.priority, x.task_id, p_call))
+         order by x.at desc, x.priority desc, x.task_id collate "C" limit p_call.count - cardinality(page));
     end if;
-    shown := cardinality(v_page);
-    select '[' || coalesce(string_agg(_inbox_item(v_call, v_page[i], name)::text, ',' order by i), '')
-           || ']' into items from generate_subscripts(v_page, 1) i;
-    select json_build_array(x.is_read, _utc(x.at), x.priority, x.task_id) into last
-      from unnest(v_page[shown:]) x;
-    if v_call.unread and name <> 'archived' then
+    if p_call.unread and name <> 'archived' then
       total := unread_total;
-    elsif not v_call.unread then
+    elsif not p_call.unread then
       total := total - unread_total;
       unread_total := 0;
     end if;
     return next;
   end loop;
+end $$;
+
+-- The lanes asked for; last: by what the last task of the page is ordered.
+create function read_inbox(p_call json, p_lanes text[])
+returns table (name text, total bigint, unread_total bigint, items text, shown int, last json)
+language plpgsql stable as $$
+declare
+  v_call inbox_call := json_populate_record(null::inbox_call, p_call);
+begin
+  return query
+  select l.name, l.total, l.unread_total, _inbox_items(v_call, l.page, l.name), cardinality(l.page),
+         (select json_build_array(x.is_read, _utc(x.at), x.priority, x.task_id)
+            from unnest(l.page[cardinality(l.page):]) x)
+    from _inbox_lanes(v_call, p_lanes) l;
 end $$;
