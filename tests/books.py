@@ -12,7 +12,7 @@ Connection = psycopg.Connection[Any]
 TABLES = (
     "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
     "lease", "lane", "offer", "event", "task_activity", "idempotency_key", "agent_session",
-    "cascade_task", "bridge", "subscription", "delivery_cursor", "delivery",
+    "cascade_task", "triage", "bridge", "subscription", "delivery_cursor", "delivery",
 )  # fmt: skip
 # The last-seen time of a known session may move with any call.
 ROWS = """

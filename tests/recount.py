@@ -51,13 +51,13 @@ select coalesce(a.label, b.label)
 
 RULES = {
     "the dashboard counts what there is": COUNTS.format(scope="null"),
-    "the digests of all owners add up to what there is": COUNTS.replace(
-        "where t.workspace_id = %(ws)s\n", "where t.workspace_id = %(ws)s and t.scope = 'workspace'\n"
-    ).replace(
-        "where r.workspace_id = %(ws)s\n", """where r.workspace_id = %(ws)s and exists (select from task t
-            where t.workspace_id = r.workspace_id and t.task_id = r.task_id and t.scope = 'workspace')
-        """
-    ).format(scope="'workspace'"),
+    "the digests of a scope add up to what there is": COUNTS
+        .replace("where t.workspace_id = %(ws)s", """where t.workspace_id = %(ws)s
+            and t.scope = 'global'""")
+        .replace("where r.workspace_id = %(ws)s", """where r.workspace_id = %(ws)s and exists (
+            select from task t where t.workspace_id = r.workspace_id and t.task_id = r.task_id
+               and t.scope = 'global')""")
+        .format(scope="'global'"),
     "a digest that no event has touched since is as its rows are": """
         with position as (select coalesce((select sequence from digest_position
                             where workspace_id = %(ws)s), 0) as at)

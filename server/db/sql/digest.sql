@@ -21,7 +21,10 @@ create table digest (
   counted text[] not null,                   -- the labels under which the task and its runs count, one each
   priority smallint not null,
   lane word,                                 -- approvals, failed_runs, blocked; my_work: if it is somebody's
+  holder_kind word not null,                 -- in my_work the owner, else ''
+  holder_ref word not null,
   blocking_reason word,
+  words text not null,                       -- title and identifier, to be searched
   run_id word,                               -- the open run
   run_rank smallint,                         -- 1 running, 2 starting, 3 claimed, 4 queued
   claimer_kind word,
@@ -32,11 +35,9 @@ create table digest (
   activity_at timestamptz not null,
   at timestamptz not null,                   -- when the newest event of all was
   primary key (workspace_id, task_id)) with (fillfactor = 80);
-create index digest_lane on digest (workspace_id, lane, activity_at desc, priority desc, task_id)
-  where lane in ('approvals', 'failed_runs', 'blocked');
-create index digest_owner on digest
-  (workspace_id, owner_ref, owner_kind, activity_at desc, priority desc, task_id)
-  where lane = 'my_work' and owner_ref <> '';
+create index digest_lane on digest
+  (workspace_id, lane, holder_ref, holder_kind, activity_at desc, priority desc, task_id)
+  where lane <> 'my_work' or holder_ref <> '';
 create index digest_claimer on digest (workspace_id, claimer_ref, claimer_kind) where claimer_ref is not null;
 create index digest_active on digest (workspace_id, run_rank, at desc, run_id desc) where run_rank is not null;
 create index digest_queue on digest (workspace_id, queue_channel, queue_at) where queue_at is not null;
@@ -86,7 +87,9 @@ begin
       || case when n.status = 'queued' and t.status = 'ready'
               then array['queue.' || coalesce(n.network_channel, '')] end
       || case when l.lane <> 'my_work' then array['lane.' || l.lane] end,
-    t.priority, l.lane::word, b.reason::word, case when _is_open(n.status) then n.run_id end::word,
+    t.priority, l.lane::word, coalesce(case when l.lane = 'my_work' then t.owner_kind end, '')::word,
+    coalesce(case when l.lane = 'my_work' then t.owner_ref end, '')::word, b.reason::word,
+    lower(concat(t.title, chr(1), t.identifier)), case when _is_open(n.status) then n.run_id end::word,
     array_position('{running,starting,claimed,queued}', n.status::text)::smallint,
     h.claimed_by_kind, h.claimed_by_ref::word,
     case when n.status = 'queued' and t.status = 'ready' then coalesce(n.network_channel, '') end::word,
@@ -247,11 +250,11 @@ begin
   ), kept as (
     insert into digest select l.* from live l
     on conflict (workspace_id, task_id) do update
-       set (scope, owner_kind, owner_ref, network_channel, origin_kind, counted, priority, lane, blocking_reason,
-            run_id, run_rank, claimer_kind, claimer_ref, queue_channel, queue_at, activity, activity_at, at)
+       set (scope, owner_kind, owner_ref, network_channel, origin_kind, counted, priority, lane, holder_kind,
+            holder_ref, blocking_reason, words, run_id, run_rank, claimer_kind, claimer_ref, queue_channel, queue_at, activity, activity_at, at)
          = (excluded.scope, excluded.owner_kind, excluded.owner_ref, excluded.network_channel,
-            excluded.origin_kind, excluded.counted, excluded.priority, excluded.lane, excluded.blocking_reason,
-            excluded.run_id, excluded.run_rank, excluded.claimer_kind, excluded.claimer_ref,
+            excluded.origin_kind, excluded.counted, excluded.priority, excluded.lane, excluded.holder_kind,
+            excluded.holder_ref, excluded.blocking_reason, excluded.words, excluded.run_id, excluded.run_rank, excluded.claimer_kind, excluded.claimer_ref,
             excluded.queue_channel, excluded.queue_at, excluded.activity, excluded.activity_at, excluded.at)
   )
   select array_agg(row(x.scope, x.owner_kind, x.owner_ref, x.network_channel, x.origin_kind, c.label,

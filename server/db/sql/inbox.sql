@@ -94,14 +94,28 @@ language sql immutable as $$
       or coalesce((p_digest.claimer_kind, p_digest.claimer_ref) = (p_call.actor_kind, p_call.actor_ref), false))
 $$;
 
-create function _asked_for(p_digest digest, p_call inbox_call) returns boolean language sql stable as $$
+create function _asked_for(p_digest digest, p_call inbox_call) returns boolean language sql immutable as $$
   select (p_call.scope is null or p_digest.scope = p_call.scope)
      and (p_call.owner_kind is null or p_digest.owner_kind = p_call.owner_kind)
      and (p_call.owner_ref is null or p_digest.owner_ref = p_call.owner_ref)
-     and (p_call.query is null or exists (select from task t
-       where t.workspace_id = p_digest.workspace_id and t.task_id = p_digest.task_id
-         and (strpos(lower(t.title), lower(p_call.query)) > 0
-              or strpos(lower(t.identifier), lower(p_call.query)) > 0)))
+     and (p_call.query is null or strpos(p_digest.words, lower(p_call.query)) > 0)
+$$;
+
+-- The digests that stand in a lane as they are kept, but for what a reader takes anew: those of the lane itself or
+-- of its owner, and in my_work those whose run the actor holds.
+create function _stands_in(p_digest digest, p_lane text, p_call inbox_call) returns boolean
+language sql immutable as $$
+  select p_digest.workspace_id = p_call.workspace_id and p_digest.lane = p_lane
+     and p_digest.holder_ref = case when p_lane = 'my_work' then p_call.actor_ref else '' end
+     and p_digest.holder_kind = case when p_lane = 'my_work' then p_call.actor_kind else '' end
+     and (p_digest.lane <> 'my_work' or p_digest.holder_ref <> '')
+$$;
+
+create function _is_held_by(p_digest digest, p_lane text, p_call inbox_call) returns boolean
+language sql immutable as $$
+  select p_lane = 'my_work' and p_digest.lane = 'my_work' and p_digest.workspace_id = p_call.workspace_id
+     and p_digest.claimer_ref = p_call.actor_ref and p_digest.claimer_kind = p_call.actor_kind
+     and (p_digest.holder_kind, p_digest.holder_ref) <> (p_call.actor_kind, p_call.actor_ref)
 $$;
 
 -- One task in an inbox, by its order; the lane is the one it has before triage.
@@ -148,18 +162,9 @@ begin
       - (select count(*) from unnest(p_lag.old) d where d.lane = p_lane and _asked_for(d, p_call));
   end if;
   return (select count(*) from digest d
-      where p_lane <> 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = p_lane
-        and d.lane in ('approvals', 'failed_runs', 'blocked')
-        and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call))
+      where _stands_in(d, p_lane, p_call) and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call))
     + (select count(*) from digest d
-      where p_lane = 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = 'my_work'
-        and d.owner_ref = p_call.actor_ref and d.owner_kind = p_call.actor_kind and d.owner_ref <> ''
-        and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call))
-    + (select count(*) from digest d
-      where p_lane = 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = 'my_work'
-        and d.claimer_ref = p_call.actor_ref and d.claimer_kind = p_call.actor_kind
-        and (d.owner_kind, d.owner_ref) <> (p_call.actor_kind, p_call.actor_ref)
-        and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call))
+      where _is_held_by(d, p_lane, p_call) and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call))
     + (select count(*) from unnest(p_lag.live) d where _in_lane(d, p_lane, p_call) and _asked_for(d, p_call));
 end $$;
 
@@ -171,14 +176,7 @@ returns boolean language sql immutable as $$
       or p_priority = p_call.after_priority and p_task_id collate "C" > p_call.after_id)
 $$;
 
-create function _is_new(p_digest digest, p_call inbox_call) returns boolean language sql stable as $$
-  select not exists (select from triage t
-    where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
-      and t.actor_ref = p_call.actor_ref and t.task_id = p_digest.task_id
-      and (t.archived or p_digest.activity <= t.seen))
-$$;
-
--- The first unread tasks of a lane, each of the four parts in the order of an index.
+-- The first unread tasks of a lane. Each part is read in the order of its index, past those that were read.
 create function _unread(p_call inbox_call, p_lane text, p_lag lag) returns setof inbox_entry
 language plpgsql stable as $$
 begin
@@ -187,30 +185,28 @@ begin
          x.activity
     from (
       (select d.* from digest d
-        where p_lane <> 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = p_lane
-          and d.lane in ('approvals', 'failed_runs', 'blocked')
-          and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call) and _is_new(d, p_call)
+        where _stands_in(d, p_lane, p_call) and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call)
           and _comes_after(d.activity_at, d.priority, d.task_id, p_call)
+          and not exists (select from triage t
+            where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
+              and t.actor_ref = p_call.actor_ref and t.task_id = d.task_id and (t.archived or d.activity <= t.seen))
         order by d.activity_at desc, d.priority desc, d.task_id limit p_call.count)
       union all
       (select d.* from digest d
-        where p_lane = 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = 'my_work'
-          and d.owner_ref = p_call.actor_ref and d.owner_kind = p_call.actor_kind and d.owner_ref <> ''
-          and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call) and _is_new(d, p_call)
+        where _is_held_by(d, p_lane, p_call) and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call)
           and _comes_after(d.activity_at, d.priority, d.task_id, p_call)
-        order by d.activity_at desc, d.priority desc, d.task_id limit p_call.count)
-      union all
-      (select d.* from digest d
-        where p_lane = 'my_work' and d.workspace_id = p_call.workspace_id and d.lane = 'my_work'
-          and d.claimer_ref = p_call.actor_ref and d.claimer_kind = p_call.actor_kind
-          and (d.owner_kind, d.owner_ref) <> (p_call.actor_kind, p_call.actor_ref)
-          and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call) and _is_new(d, p_call)
-          and _comes_after(d.activity_at, d.priority, d.task_id, p_call)
+          and not exists (select from triage t
+            where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
+              and t.actor_ref = p_call.actor_ref and t.task_id = d.task_id and (t.archived or d.activity <= t.seen))
         order by d.activity_at desc, d.priority desc, d.task_id limit p_call.count)
       union all
       (select d.* from unnest(p_lag.live) d
-        where _in_lane(d, p_lane, p_call) and _asked_for(d, p_call) and _is_new(d, p_call)
-          and _comes_after(d.activity_at, d.priority, d.task_id, p_call))) x
+        where _in_lane(d, p_lane, p_call) and _asked_for(d, p_call)
+          and _comes_after(d.activity_at, d.priority, d.task_id, p_call)
+          and not exists (select from triage t
+            where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
+              and t.actor_ref = p_call.actor_ref and t.task_id = d.task_id and (t.archived or d.activity <= t.seen)))
+    ) x
    order by x.activity_at desc, x.priority desc, x.task_id limit p_call.count;
 end $$;
 
@@ -218,7 +214,8 @@ create function _inbox_items(p_call inbox_call, p_page inbox_entry[], p_lane tex
 language plpgsql stable as $$
 begin
   return (select '[' || coalesce(string_agg(json_build_object(
-      'lane', p_lane, 'task', _task_reference_json(t.task, a.sequence), 'run', _run_summary(r.body::jsonb),
+      'lane', p_lane, 'task', _task_reference_json(t.task, a.sequence), 'run', case when r.run_id is not null then _run_summary(_run_json(r.run, (t.task).max_attempts, (t.task).priority,
+        l.lease, b.body, null)::jsonb) end,
       'triage', _triage_json(x.task_id, p_call.actor_kind, p_call.actor_ref, g, x.activity),
       'approval_policy', case when (t.task).approval_state is null then 'none' else 'manual' end,
       'approval_state', coalesce((t.task).approval_state, 'not_required'),
@@ -229,8 +226,12 @@ begin
       where k.workspace_id = p_call.workspace_id and k.task_id = x.task_id offset 0) t
     left join lateral (select k.sequence from task_activity k
       where k.workspace_id = p_call.workspace_id and k.task_id = x.task_id offset 0) a on true
-    left join lateral (select k.body from run_wire k
+    left join lateral (select k as run, k.run_id, k.fence from run k
       where k.workspace_id = p_call.workspace_id and k.run_id = t.newest_run_id offset 0) r on true
+    left join lateral (select k as lease from lease k
+      where k.workspace_id = p_call.workspace_id and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
+    left join lateral (select k as body from run_body k
+      where k.workspace_id = p_call.workspace_id and k.run_id = r.run_id offset 0) b on true
     left join triage g on g.workspace_id = p_call.workspace_id and g.actor_kind = p_call.actor_kind
          and g.actor_ref = p_call.actor_ref and g.task_id = x.task_id);
 end $$;
