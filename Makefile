@@ -25,7 +25,7 @@ demo: $(READY) ## start a server of its own, run agents on it, show what happene
 	$(BIN)/python -m agent_sdk.demo
 
 test: $(READY) ## run every test on a real PostgreSQL
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(READY) ## format, lint, types and the rules of the code base
 	$(BIN)/ruff format --check .

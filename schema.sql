@@ -17,10 +17,10 @@
 -- the queue's row for a run that may be claimed now, a *lane* one distinct set of demands on a claimer.
 --
 -- How a transition is written: lock in one statement, look in the next (it has a new snapshot), change, settle,
--- log, answer. Lock order: edge lock, idempotency keys (sorted), task rows, run rows, lane lock, offers, log
--- lock; within a kind by id, trees parent first. The task row is the lock of everything of its task; every
--- write to an edge holds its waiting task. A claim comes from the offers' end and takes offers and tasks with
--- SKIP LOCKED, so it never waits for either. Deadlocks that remain (40P01) mean rolled back: the server repeats.
+-- log, answer. Lock order: edge lock, idempotency keys (sorted), task rows, run rows, lane lock, slots, offers,
+-- log lock; within a kind by id, trees parent first. The task row is the lock of everything of its task; every
+-- write to an edge holds its waiting task. A claim comes from the offers' end and takes slots, offers and tasks with
+-- SKIP LOCKED, so it never waits for any. Deadlocks that remain (40P01) mean rolled back: the server repeats.
 --
 -- _settle() ends every transition: it alone derives task status, counts dependencies, queues runs that became
 -- runnable and makes or withdraws offers. Only a claim does without: _lease_out() writes the one status that it
@@ -166,6 +166,10 @@ create table task (
   on_dependency_failure word not null,
   max_lease_expiries smallint not null,
   deadline_seconds int,
+  concurrency_key word,                      -- what only so many leased runs may share: slots.sql
+  concurrency_limit int,
+  max_total_tokens bigint,                   -- the budget: budgets.sql
+  max_cost numeric(18, 6),
   tags text[] not null default '{}',
   primary key (workspace_id, task_id),
   foreign key (workspace_id, parent_task_id) references task
@@ -257,7 +261,7 @@ create table run (
   queued_at timestamptz not null,
   available_at timestamptz not null,
   due_at timestamptz,                        -- of a queued run without offer: = available_at if only time keeps
-                                             -- it from one, else infinity
+                                             -- it from one, else infinity; with a concurrency key always
   started_at timestamptz,
   ended_at timestamptz,
   primary key (workspace_id, run_id),
@@ -313,11 +317,14 @@ create table lease (
   cost_currency word,
   tool_calls bigint,
   turns bigint,
+  concurrency_key word,                      -- of the task, while it lives
   primary key (workspace_id, run_id, fence)
 ) with (fillfactor = 80);
 create index lease_check on lease (check_at, workspace_id) where ended_at is null;
 create index lease_session on lease (session_id, workspace_id, claimed_at) where ended_at is null;
 create index lease_claim_key on lease (claim_key, session_id, workspace_id) where claim_key is not null;
+create index lease_slot on lease (concurrency_key, workspace_id)
+  where ended_at is null and concurrency_key is not null;
 
 -- One distinct set of demands on a claimer. Ids rise in commit order within a workspace (lane lock), so a
 -- cached list is whole as long as no id is higher. A lane that nothing uses is first retired: nobody takes it up
@@ -342,8 +349,10 @@ create table offer (
   run_id word,
   task_id word not null,
   available_at timestamptz not null,         -- of the run when the offer was made
+  concurrency_key word,                      -- such an offer comes and goes under the lock of its slot
   primary key (lane_id, priority, rank_at, run_id, workspace_id),
   unique (workspace_id, run_id));
+create index offer_slot on offer (concurrency_key, workspace_id) where concurrency_key is not null;
 
 -- The log. No foreign key: events outlive their tasks.
 create table event (
@@ -798,7 +807,8 @@ begin
                   -- A gate is closed (without an approval the second half is null).
                   when t.dependencies_waiting > 0 or t.approval_state <> 'approved' then 'blocked'
                   else 'ready' end as status,
-             r.run_id is null as new, r.status is not distinct from 'queued' as queued, t.place
+             r.run_id is null as new,
+             r.status is not distinct from 'queued' or t.concurrency_key is not null as queued, t.place
         from unnest(v_front, v_by, v_who) f (task_id, by, who)
         cross join lateral (select k.*, k.ctid as place from task k
           where k.workspace_id = p_ws and k.task_id = f.task_id offset 0) t
@@ -904,19 +914,21 @@ begin
   offers := case when v_queued then _offer(p_ws, v_all, p_now) else 0 end;
 end $$;
 
--- Makes the offers of these tasks true: a queued run of a ready task that nothing pauses has one when its time
--- has come, with the run's lane and the task's priority. One without says in due_at whether time alone will bring it. Returns how
--- many were made.
+-- Makes the offers of these tasks true: a queued run of a ready task that nothing pauses and whose budget is not
+-- spent has one when its time has come, with the run's lane and the task's priority; with a concurrency key it
+-- contends for one (_contend). One without says in due_at whether time alone will bring it. Returns how many were
+-- made.
 create function _offer(p_ws text, p_tasks text[], p_now timestamptz) returns int language plpgsql as $$
 declare
-  v_made int;
+  v_made int := 0;
   v_queued boolean;
+  v_keys text[];
 begin
   with newest as (
-    select r.status, r.run_id, r.available_at, r.lane_id, t.priority,
-           t.status = 'ready' and t.paused_by_task_id is null as free
+    select r.run_id, r.available_at, r.lane_id, r.status, t.priority, t.concurrency_key,
+           _is_free(t::task, r::run) and t.concurrency_key is null as free
       from unnest(p_tasks) x (task_id)
-      cross join lateral (select k.newest_run_id, k.status, k.priority, k.paused_by_task_id from task k
+      cross join lateral (select k.* from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       cross join lateral (select k.* from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r
@@ -924,37 +936,42 @@ begin
     delete from offer o
      using newest n
      cross join lateral (select k.ctid, k.lane_id, k.priority, k.available_at from offer k
-       where k.workspace_id = p_ws and k.run_id = n.run_id offset 0) k
+       where k.workspace_id = p_ws and k.run_id = n.run_id and k.concurrency_key is null offset 0) k
      where o.ctid = k.ctid
-       and (n.status <> 'queued' or not n.free or n.available_at > p_now
+       and (not n.free or n.available_at > p_now
             or (k.lane_id, k.priority, k.available_at) <> (n.lane_id, n.priority, n.available_at))
   )
-  select bool_or(n.status = 'queued') into v_queued from newest n;
-  if not coalesce(v_queued, false) then
-    return 0;
-  end if;
+  select bool_or(n.status = 'queued'),
+         array_agg(distinct n.concurrency_key) filter (where n.concurrency_key is not null)
+    into v_queued, v_keys from newest n;
 
-  with queued as (
-    select r.*, r.ctid as place, t.priority,
-           case when t.status <> 'ready' or t.paused_by_task_id is not null then 'infinity'
-                when r.available_at > p_now then r.available_at end as due_at_now
-      from unnest(p_tasks) x (task_id)
-      cross join lateral (select k.newest_run_id, k.status, k.priority, k.paused_by_task_id from task k
-        where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
-      cross join lateral (select k.*, k.ctid from run k
-        where k.workspace_id = p_ws and k.run_id = t.newest_run_id and k.status = 'queued' offset 0) r
-  ), due as (
-    update run r set due_at = q.due_at_now
-      from queued q where r.ctid = q.place and r.due_at is distinct from q.due_at_now
-  )
-  insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
-  select p_ws, q.lane_id, q.priority,
-         q.available_at - make_interval(secs => _head_start(w.settings, q.priority)),
-         q.run_id, q.task_id, q.available_at
-    from queued q join workspace w on w.workspace_id = p_ws
-   where q.due_at_now is null
-  on conflict (workspace_id, run_id) do nothing;
-  get diagnostics v_made = row_count;
+  if v_queued then
+    with queued as (
+      select r.*, r.ctid as place, t.priority,
+             case when not _is_free(t::task, r.run) then 'infinity'
+                  when r.available_at > p_now then r.available_at
+                  when t.concurrency_key is not null then 'infinity' end as due_at_now
+        from unnest(p_tasks) x (task_id)
+        cross join lateral (select k.* from task k
+          where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
+        cross join lateral (select k.*, k.ctid, k as run from run k
+          where k.workspace_id = p_ws and k.run_id = t.newest_run_id and k.status = 'queued' offset 0) r
+    ), due as (
+      update run r set due_at = q.due_at_now
+        from queued q where r.ctid = q.place and r.due_at is distinct from q.due_at_now
+    )
+    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
+    select p_ws, q.lane_id, q.priority,
+           q.available_at - make_interval(secs => _head_start(w.settings, q.priority)),
+           q.run_id, q.task_id, q.available_at
+      from queued q join workspace w on w.workspace_id = p_ws
+     where q.due_at_now is null
+    on conflict (workspace_id, run_id) do nothing;
+    get diagnostics v_made = row_count;
+  end if;
+  if v_keys is not null then
+    v_made := v_made + _contend(p_ws, p_tasks, v_keys, p_now);
+  end if;
   return v_made;
 end $$;
 
@@ -1009,7 +1026,8 @@ create type task_input as (
   description text, priority text, max_attempts smallint, auto_enqueue_on_ready boolean, owner jsonb,
   metadata json, payload json, available_at timestamptz, retry jsonb, on_dependency_failure text,
   max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb,
-  draft boolean, approval_policy text, approval_timeout_seconds int, on_approval_timeout text);
+  draft boolean, approval_policy text, approval_timeout_seconds int, on_approval_timeout text,
+  concurrency_key text, concurrency_limit int, budget jsonb);
 
 create function _task_inputs(p_tasks json, p_bulk boolean) returns task_input[] language plpgsql as $$
 begin
@@ -1181,14 +1199,16 @@ begin
         created_by_ref, origin_kind, origin_ref, created_by_agent, created_by_run_id, created_at, updated_at,
         available_at, retry_strategy, retry_base_seconds, retry_max_seconds, on_dependency_failure,
         max_lease_expiries, deadline_seconds, tags, draft, approval_state, paused_by_task_id,
-        dependencies_waiting)
+        dependencies_waiting, concurrency_key, concurrency_limit, max_total_tokens, max_cost)
     select p_workspace_id, x.id, p.root_task_id, x.parent_task_id, p.depth, x.identifier, x.scope, x.title,
            x.network_channel, _weight(x.priority), x.max_attempts, x.auto_enqueue_on_ready, x.owner ->> 'kind',
            x.owner ->> 'ref', v_cause.actor_kind, v_cause.actor_ref, v_cause.origin_kind, v_cause.origin_ref,
            v_cause.agent_name, v_run_id, v_now, v_now, x.available_at, x.retry ->> 'strategy',
            (x.retry ->> 'base_seconds')::int, (x.retry ->> 'max_seconds')::int, x.on_dependency_failure,
            x.max_lease_expiries, x.deadline_seconds, x.tags, x.draft,
-           case x.approval_policy when 'manual' then 'pending' end, p.paused_by_task_id, coalesce(w.waiting, 0)
+           case x.approval_policy when 'manual' then 'pending' end, p.paused_by_task_id, coalesce(w.waiting, 0),
+           x.concurrency_key, x.concurrency_limit, (x.budget ->> 'max_total_tokens')::bigint,
+           (x.budget ->> 'max_cost')::numeric
       from unnest(v_tasks) x
       join _place_tasks(p_workspace_id, v_tasks) p on p.id = x.id
       left join (select y.id, count(*) as waiting
@@ -1415,9 +1435,6 @@ begin
   v_events := array[_event(v_cause, 'task.dependency_added', p_task_id, null, jsonb_build_object(
     'depends_on_task_id', p_depends_on, 'kind', 'blocks', 'satisfied', v_satisfied,
     'dependencies_waiting', v_task.dependencies_waiting, 'cause', 'call'))];
-  v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.dependency_added');
-  v_events := v_events || v_settled.events;
-  offers := v_settled.offers;
   if v_task.on_dependency_failure = 'cancel' and v_task.status not in ('completed', 'failed', 'canceled')
      and exists (select from task t where t.workspace_id = p_workspace_id and t.task_id = p_depends_on
                     and t.status in ('failed', 'canceled')) then
@@ -1425,9 +1442,12 @@ begin
                              array[v_cause], 'dependency_failed', null);
     v_settled := _settle(p_workspace_id, v_trees.tasks, v_now, array[v_cause], 'task.canceled',
                          _cascade_limit() - cardinality(v_trees.tasks));
-    v_events := v_events || v_trees.events || v_settled.events;
+    v_events := v_events || v_trees.events;
+  else
+    v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.dependency_added');
   end if;
-  perform _log(p_workspace_id, v_now, v_events, v_settled.opened);
+  offers := v_settled.offers;
+  perform _log(p_workspace_id, v_now, v_events || v_settled.events, v_settled.opened);
   select * into body, version from _detail_answer(p_workspace_id, p_task_id);
 end $$;
 
@@ -1480,6 +1500,9 @@ begin
   end if;
   v_task := _lock_task(p_workspace_id, p_task_id);
   v_now := lease_now();
+  if v_given ?| '{concurrency_key,concurrency_limit}' then
+    v_given := _given_slots(v_task, v_given);
+  end if;
   if p_version <> v_task.version then
     perform _refuse('version_mismatch', jsonb_build_object('version', v_task.version));
   end if;
@@ -1512,6 +1535,15 @@ begin
                                 then (v_changes ->> 'deadline_seconds')::int else t.deadline_seconds end,
         approval_state = case v_changes ->> 'approval_policy' when 'manual' then 'pending' when 'none' then null
                          else t.approval_state end,
+        concurrency_key = case when v_changes ? 'concurrency_key' then v_changes ->> 'concurrency_key'
+                               else t.concurrency_key end,
+        concurrency_limit = case when v_changes ? 'concurrency_limit'
+                                 then (v_changes ->> 'concurrency_limit')::int else t.concurrency_limit end,
+        max_total_tokens = case when v_changes ? 'budget'
+                                then (v_changes -> 'budget' ->> 'max_total_tokens')::bigint
+                                else t.max_total_tokens end,
+        max_cost = case when v_changes ? 'budget' then (v_changes -> 'budget' ->> 'max_cost')::numeric
+                        else t.max_cost end,
         tags = case when v_changes ? 'tags'
                     then array(select jsonb_array_elements_text(v_changes -> 'tags')) else t.tags end,
         version = t.version + 1, updated_at = v_now
@@ -1531,8 +1563,11 @@ begin
      where b.workspace_id = p_workspace_id and b.task_id = p_task_id;
     perform _follow_patch(p_workspace_id, v_task, v_changes, v_now);
     v_asked := _patch_approval(p_workspace_id, v_now, v_cause, p_task_id, v_changes);
+    if v_changes ? 'concurrency_key' then
+      offers := _move_slot(p_workspace_id, v_task, v_stored ->> 'concurrency_key');
+    end if;
     v_settled := _settle(p_workspace_id, array[p_task_id], v_now, array[v_cause], 'task.updated');
-    offers := v_settled.offers;
+    offers := offers + v_settled.offers;
     perform _log(p_workspace_id, v_now, _event(v_cause, 'task.updated', p_task_id, null, jsonb_build_object(
       'changed_fields', (select jsonb_agg(k order by k) from jsonb_object_keys(v_changes) k),
       'changes', v_changes - array['description', 'payload'], 'version', v_task.version))
@@ -1659,23 +1694,6 @@ begin
   if _is_open(v_status) then
     perform _refuse('open_run_exists', jsonb_build_object('run_id', p_task.newest_run_id,
                                                           'run_status', v_status));
-  end if;
-end $$;
-
--- The gates of a task that are closed.
-create function _closed_gates(p_task task) returns text[] language sql stable as $$
-  select array_remove(array[
-    case p_task.approval_state when 'pending' then 'awaiting_approval' when 'rejected' then 'approval_rejected' end,
-    case when p_task.dependencies_waiting > 0 then 'awaiting_dependencies' end], null)
-$$;
-
--- Refuses what a closed gate forbids.
-create function _check_gates(p_task task) returns void language plpgsql as $$
-declare
-  v_reasons text[] := _closed_gates(p_task);
-begin
-  if cardinality(v_reasons) > 0 then
-    perform _refuse('task_blocked', jsonb_build_object('reasons', v_reasons));
   end if;
 end $$;
 
@@ -2124,26 +2142,31 @@ begin
   return _offer(p_workspace_id, v_tasks, lease_now());
 end $$;
 
--- The first runs, in the order of the queue, that a team may take, each with its offer and task locked. What
--- another transaction holds is skipped, so a claim never waits. Reads a few more heads than wanted, since some
--- may be held; asks deeper while it comes out short.
-create function _take_offers(p_ws text, p_team claim_team, p_wanted int, out claimed claimed_run[])
+-- The first runs, in the order of the queue, that a team may take, each with its offer and task locked, and the
+-- slot of its concurrency key, if it has one (keyed: some have). What another transaction holds is skipped, so a
+-- claim never waits. Reads a few more heads than wanted, since some may be held; asks deeper while it comes out
+-- short. p_before: what the same claim took before.
+create function _take_offers(
+  p_ws text, p_team claim_team, p_wanted int, p_before claimed_run[], out claimed claimed_run[], out keyed boolean)
 language plpgsql as $$
 declare
   v_depth int := p_wanted + 8;
   v_seen int;
   v_more claimed_run[];
+  v_keyed boolean;
+  v_full text[] := '{}';                     -- runs whose slots are all taken
 begin
   claimed := '{}';
+  keyed := false;
   loop
     -- The heads of each lane and priority, merged: only the branches with the earliest first offers can hold them,
     -- and each branch is one ordered index read, so what lies behind the heads costs nothing. Then each head's
     -- offer and its task, both without waiting. Who changes an offer holds its task: with both in hand it is true.
     select array_agg(row(null, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
-                     order by x.rank_at, x.run_id)
-      into v_more from (
-      select h.rank_at, h.run_id, o.task_id, o.ctid as offer_place, t.ctid as task_place
-        from (select o.rank_at, o.run_id
+                     order by x.rank_at, x.run_id), bool_or(x.concurrency_key is not null)
+      into v_more, v_keyed from (
+      select h.rank_at, h.run_id, h.concurrency_key, o.task_id, o.ctid as offer_place, t.ctid as task_place
+        from (select o.rank_at, o.run_id, o.concurrency_key
                 from (select l.lane_id, p.priority
                         from unnest(p_team.lanes) l (lane_id)
                         cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
@@ -2154,23 +2177,31 @@ begin
                        where p.priority >= p_team.priority_min and p_team.run_ref is null
                        order by o.rank_at, o.run_id limit v_depth) b
                 cross join lateral (
-                  select o.rank_at, o.run_id from offer o
+                  select o.rank_at, o.run_id, o.concurrency_key from offer o
                    where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
                    order by o.rank_at, o.run_id limit v_depth) o
               union all
-              select o.rank_at, o.run_id from offer o
+              select o.rank_at, o.run_id, o.concurrency_key from offer o
                where o.workspace_id = p_ws and o.run_id = p_team.run_ref
                order by rank_at, run_id limit v_depth) h
+        left join lateral (select true as mine from slot k
+          where k.workspace_id = p_ws and k.concurrency_key = h.concurrency_key
+            for no key update skip locked) s on true
         cross join lateral (select k.task_id, k.ctid from offer k
-          where k.workspace_id = p_ws and k.run_id = h.run_id
+          where k.workspace_id = p_ws and k.run_id = h.run_id and (h.concurrency_key is null or s.mine)
             and p_team.lanes @> array[k.lane_id] and k.priority >= p_team.priority_min
             for no key update skip locked) o
         cross join lateral (select k.ctid from task k
           where k.workspace_id = p_ws and k.task_id = o.task_id for no key update skip locked) t
-       where h.run_id <> all (array(select c.run_id from unnest(claimed) c))
+       where h.run_id <> all (array(select c.run_id from unnest(claimed) c)) and h.run_id <> all (v_full)
        limit p_wanted - cardinality(claimed)) x;
+    if v_keyed then
+      keyed := true;
+      select f.taken, v_full || f.over into v_more, v_full from _fit_slots(p_ws, p_before || claimed, v_more) f;
+    end if;
     claimed := claimed || v_more;
     exit when cardinality(claimed) >= p_wanted or p_team.run_ref is not null;
+    continue when v_keyed;                   -- slots may be full: what stands behind was not looked at
     v_seen := (select count(*) from unnest(p_team.lanes) l (lane_id) cross join lateral (
                 select from offer o where o.workspace_id = p_ws and o.lane_id = l.lane_id
                    and o.priority >= p_team.priority_min limit v_depth) o);
@@ -2238,8 +2269,9 @@ declare
   v_team claim_team;
   v_wanted int;
   v_repeats record;
-  v_taken claimed_run[];
+  v_taken record;
   v_claimed claimed_run[] := '{}';
+  v_keyed boolean := false;
 begin
   if (select l.lane_id from lane l where l.workspace_id = p_workspace_id
        order by l.lane_id desc limit 1) > p_newest_lane then
@@ -2261,11 +2293,16 @@ begin
   for v_team in select x.* from json_populate_recordset(null::claim_team, p_teams) x loop
     v_wanted := (select sum(c.max_runs) from unnest(v_calls) c where c.team = v_team.team);
     continue when v_wanted is null;          -- all its callers were answered above
-    v_taken := _take_offers(p_workspace_id, v_team, v_wanted);
-    continue when cardinality(v_taken) = 0;
+    v_taken := _take_offers(p_workspace_id, v_team, v_wanted, v_claimed);
+    if v_team.run_ref is not null and cardinality(v_taken.claimed) = 0
+       and _offer_ahead(p_workspace_id, v_team.run_ref, v_team.lanes, v_team.priority_min) then
+      v_taken := _take_offers(p_workspace_id, v_team, v_wanted, v_claimed);
+    end if;
+    continue when cardinality(v_taken.claimed) = 0;
+    v_keyed := v_keyed or v_taken.keyed;
     v_claimed := v_claimed || array(
       select row(c.n, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
-        from unnest(v_taken) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
+        from unnest(v_taken.claimed) with ordinality x (n, run_id, task_id, offer_place, task_place, place)
         join (select c.n, c.max_runs, sum(c.max_runs) over (order by c.n) as upto
                 from unnest(v_calls) c where c.team = v_team.team) c
           on x.place > c.upto - c.max_runs and x.place <= c.upto
@@ -2273,6 +2310,9 @@ begin
   end loop;
   if cardinality(v_claimed) > 0 then
     return query select * from _lease_out(p_workspace_id, v_calls, v_claimed, p_outer, p_inner);
+  end if;
+  if v_keyed then                            -- who skipped these slots meanwhile is to look again
+    return next row(-1, null, null, true, null, _leave_contest(p_workspace_id, v_claimed))::call_answer;
   end if;
 end $$;
 
@@ -2298,13 +2338,14 @@ begin
      where t.ctid = x.task_place
     returning x.n, x.run_id, t.task_id, t.root_task_id, t.fence, t.deadline_seconds, t.max_attempts, t.priority,
               coalesce(t.identifier, t.title) as title, v_newest.sequence + x.place as sequence,
-              _task_reference_json(t, v_newest.sequence + x.place) as task
+              _task_reference_json(t, v_newest.sequence + x.place) as task, t.concurrency_key,
+              _budget_left(t) as budget_left
   ), called as (
     -- Each with its call, and what that asks for.
     select f.*, c.cause, k.token, row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
                (c.cause).actor_ref, coalesce(c.kind, 'agent'), c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
                v_now, s.seconds, s.until, v_now, s.deadline, s.until, null, null, null, null, null, null, null,
-               null, null)::lease as lease
+               null, null, f.concurrency_key)::lease as lease
       from fenced f
       cross join workspace w
       cross join lateral (select c.* from unnest(p_calls) c where c.n = f.n offset 0) c
@@ -2318,7 +2359,7 @@ begin
     insert into lease select (c.lease).* from called c
   ), claimed as (
     -- Nobody else changes a queued run: its task is ours.
-    update run r set status = 'claimed', fence = c.fence, claim_count = r.claim_count + 1
+    update run r set status = 'claimed', fence = c.fence, claim_count = r.claim_count + 1, due_at = null
       from called c
       cross join lateral (select k.ctid, k.network_channel from run k
         where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) k
@@ -2329,7 +2370,7 @@ begin
       left join lateral (select u.body from run_usage_wire u
         where u.workspace_id = p_ws and u.run_id = c.run_id offset 0) u on true
      where r.ctid = k.ctid
-    returning c.n, c.task_id, c.root_task_id, c.run_id, c.sequence, c.task, c.token, c.cause, c.lease,
+    returning c.n, c.task_id, c.root_task_id, c.run_id, c.sequence, c.task, c.token, c.cause, c.lease, c.budget_left,
               r.attempt, r.previous_run_id,
               _run_json(r, c.max_attempts, c.priority, c.lease, b::run_body, u.body) as run,
               _lease_json(r, c.lease, h.body) as lease_told, h.body as channel
@@ -2353,7 +2394,8 @@ begin
   select c.n, null::text, null::jsonb, false, _claim_json(c.task, c.run, c.lease_told, c.channel, i::task_body,
            (select p.error from run_body p
              where p.workspace_id = p_ws and p.run_id = c.previous_run_id),
-           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), c.token), 0
+           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), c.budget_left,
+           c.token), 0
     from claimed c
     left join lateral (select k.* from task_body k
       where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
@@ -2369,7 +2411,7 @@ begin
   select c.n, null::text, null::jsonb, true, _claim_json(w.task, w.body, w.lease, w.coordination_channel,
            i::task_body, (select p.error from run_body p
              where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
-           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id),
+           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), w.budget_left,
            _token_again(p_ws, c.run_id, w.fence, w.token_hash, p_outer, p_inner, p_outer_previous,
                         p_inner_previous)), 0
     from unnest(p_again) with ordinality c (n, run_id, task_id, offer_place, task_place, place)

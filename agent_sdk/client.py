@@ -64,6 +64,13 @@ class Version(Struct, frozen=True, kw_only=True):
     schema_version: int | None = None
 
 
+class StreamTicket(Struct, frozen=True):
+    """Opens a stream for a minute, as `?ticket=`, for browsers: they cannot send a key."""
+
+    ticket: str
+    expires_at: datetime
+
+
 class _Whoami(Struct, frozen=True):
     whoami: Whoami
 
@@ -180,6 +187,10 @@ class Client(Api):
     def whoami(self) -> Whoami:
         """Whom the server takes this client for."""
         return self.transport.call(_Whoami, "GET", "/api/whoami").whoami
+
+    def stream_ticket(self) -> StreamTicket:
+        """A ticket that stands for this caller when a stream is opened."""
+        return self.transport.call(StreamTicket, "POST", "/api/auth/stream-ticket")
 
     def healthz(self) -> bool:
         """Whether the server process serves at all; raises ConnectionFailed if it does not."""

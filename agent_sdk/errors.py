@@ -157,12 +157,18 @@ RUN_IS_GONE = frozenset({"task_run_already_terminal", "run_not_found", "invalid_
 
 
 class Diagnostic(msgspec.Struct, frozen=True):
-    """The part of an error envelope that programs read."""
+    """What is wrong: programs read `code` and `evidence`, the texts are for people."""
 
     code: str
     message: str = ""
     id: str = ""
     evidence: dict[str, Any] = {}
+    severity: str = "error"
+    category: str = ""
+    title: str = ""
+    suggested_command: str | None = None
+    doc_url: str | None = None
+    data_freshness: str = "live"
 
 
 class Envelope(msgspec.Struct, frozen=True):

@@ -23,6 +23,13 @@ class RetryFields(TypedDict, total=False):
     max_seconds: int
 
 
+class BudgetFields(TypedDict, total=False):
+    """What a task may spend; None is no limit."""
+
+    max_total_tokens: int | None
+    max_cost: float | None
+
+
 class _ChangeableFields(TypedDict, total=False):
     identifier: str | None
     network_channel: str | None
@@ -41,6 +48,12 @@ class _ChangeableFields(TypedDict, total=False):
     approval_policy: Literal["none", "manual"]
     approval_timeout_seconds: int | None
     on_approval_timeout: Literal["wait", "reject"]
+    review_policy: Literal["none", "on_success", "on_failure", "always"]
+    review_max_rounds: int
+    review_timeout_seconds: int
+    budget: BudgetFields | None
+    concurrency_key: str | None
+    concurrency_limit: int | None
     tags: Sequence[str]
 
 
@@ -125,6 +138,59 @@ class ClaimFields(TypedDict, total=False):
     lease_seconds: int | None
     max_runs: int
     wait_seconds: int
+
+
+class ReviewClaimFields(TypedDict, total=False):
+    """What a reviewer can do."""
+
+    capabilities: Sequence[str]
+    channel: str | None
+    peer_id: str | None
+    lease_seconds: int | None
+    wait_seconds: int
+
+
+class ReviewFields(TypedDict, total=False):
+    """What may be said of a review that is asked for by hand."""
+
+    policy: Literal["on_success", "on_failure", "always"]
+    review_round: int
+    attempt: int
+    parent_review_id: str
+    reason: str
+    deadline_at: datetime
+
+
+class ReviewFilter(TypedDict, total=False):
+    """Which reviews of a task or run a list shows."""
+
+    status: str | Sequence[str]
+    reviewer_session_id: str
+    limit: int
+    cursor: str | None
+
+
+class InboxFilter(TypedDict, total=False):
+    """What an inbox shows; only one lane can be paged."""
+
+    scope: str
+    owner_kind: str
+    owner_ref: str
+    lane: Literal["my_work", "approvals", "failed_runs", "blocked", "archived"]
+    unread: bool
+    query: str
+    limit: int
+    cursor: str | None
+
+
+class DashboardFilter(TypedDict, total=False):
+    """Which tasks a dashboard counts."""
+
+    scope: str
+    owner_kind: str
+    owner_ref: str
+    network_channel: str
+    origin_kind: str
 
 
 class UsageFields(TypedDict, total=False):

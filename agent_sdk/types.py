@@ -50,6 +50,13 @@ class BudgetRemaining(Struct, frozen=True):
     cost: float | None = None
 
 
+class Budget(Struct, frozen=True):
+    """What a task may spend; None is no limit."""
+
+    max_total_tokens: int | None = None
+    max_cost: float | None = None
+
+
 class TaskReference(Struct, frozen=True, kw_only=True):
     """A task in one line."""
 
@@ -104,6 +111,11 @@ class _TaskFields(TaskReference, frozen=True, kw_only=True):
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     on_dependency_failure: str = "block"
     review_policy: str = "none"
+    review_max_rounds: int = 3
+    review_timeout_seconds: int = 86400
+    budget: Budget | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
     max_lease_expiries: int = 3
     deadline_seconds: int | None = None
     tags: list[str] = []

@@ -105,10 +105,10 @@ def depth(queued: int, agents: int) -> Scenario:
     def run(stage: Stage) -> Metrics:
         database = f"bench_depth_{queued}"
         stage.queue(database, queued)
-        # At most a tenth of a short queue is taken in a round, a claim and a completion each.
-        requests = max(queued // 5, 200) if queued < 100_000 else 20_000
+        # At most a quarter of a short queue is taken in a round, a claim and a completion each.
+        requests = min(queued // 2, 20_000)
         with stage.serving_on(database) as serving:
-            return serving.drive("work", agents, requests=requests, warm_up=0.5)
+            return serving.drive("work", agents, requests=requests, warm_up=0.2)
 
     return run
 

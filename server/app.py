@@ -120,7 +120,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     limits = (config.batch_max, config.db_timeout_seconds)
     claiming = Claiming(db, connect(), *limits, _pads(in_use))
     hub = Hub(db, direct, claiming.offered)
-    claiming.claimed = lambda workspace_id: hub.changed(workspace_id, 0)
+    claiming.claimed = hub.changed
     services = Services(
         config=config,
         db=db,

@@ -11,8 +11,9 @@ Connection = psycopg.Connection[Any]
 
 TABLES = (
     "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
-    "lease", "lane", "offer", "event", "task_activity", "idempotency_key", "agent_session",
-    "cascade_task", "triage", "bridge", "subscription", "delivery_cursor", "delivery",
+    "lease", "lane", "offer", "contender", "event", "task_activity", "idempotency_key",
+    "agent_session", "cascade_task", "triage", "bridge", "subscription", "delivery_cursor",
+    "delivery",
 )  # fmt: skip
 # The last-seen time of a known session may move with any call.
 ROWS = """
@@ -23,6 +24,15 @@ select to_jsonb(x) - case when tableoid = 'agent_session'::regclass then 'update
 OPEN = "('queued', 'claimed', 'starting', 'running', 'needs_attention')"
 LEASED = "('claimed', 'starting', 'running')"
 ENDED = "('completed', 'failed', 'canceled')"
+# What tasks used of their budgets; a task (t) that no gate, pause or budget holds up.
+USED = """left join (select workspace_id, task_id,
+             coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0) as tokens,
+             coalesce(sum(total_cost), 0) as cost
+           from lease group by workspace_id, task_id) u
+      on u.workspace_id = t.workspace_id and u.task_id = t.task_id"""
+FREE = """(t.status = 'ready' and t.paused_by_task_id is null
+  and (t.max_total_tokens <= coalesce(u.tokens, 0)) is not true
+  and (t.max_cost <= coalesce(u.cost, 0)) is not true)"""
 
 # Each names the rows that break a rule; none may be found.
 RULES = {
@@ -81,26 +91,59 @@ RULES = {
         select t.task_id from task t where t.workspace_id = %(ws)s and t.dependencies_waiting <> (
           select count(*) from dependency d where d.workspace_id = t.workspace_id
              and d.task_id = t.task_id and not d.satisfied)""",
-    "P6: an offer stands for a queued run of a ready task, with its lane and priority": """
+    "P6: an offer stands for a queued run of a free task, with its lane, priority and key": f"""
         select o.run_id from offer o
           left join run r on r.workspace_id = o.workspace_id and r.run_id = o.run_id
-          left join task t on t.workspace_id = o.workspace_id and t.task_id = r.task_id
-         where o.workspace_id = %(ws)s and ((r.status, t.status, t.newest_run_id,
-                t.paused_by_task_id is null) = ('queued', 'ready', r.run_id, true)
+          left join task t on t.workspace_id = o.workspace_id and t.task_id = r.task_id {USED}
+         where o.workspace_id = %(ws)s and ((r.status, t.newest_run_id, {FREE})
+                 = ('queued', r.run_id, true)
+               and o.concurrency_key is not distinct from t.concurrency_key
                and (o.lane_id, o.priority, o.available_at) = (r.lane_id, t.priority, r.available_at)
                and r.available_at <= lease_now()) is not true""",
-    "P7: a queued run of a ready task has an offer, or waits for its time": """
-        select r.run_id from run r join task t using (workspace_id, task_id)
+    "P7: a queued run of a free task without a key has an offer, or waits for its time": f"""
+        select r.run_id from run r
+          join task t on t.workspace_id = r.workspace_id and t.task_id = r.task_id {USED}
           left join offer o on o.workspace_id = r.workspace_id and o.run_id = r.run_id
-         where r.workspace_id = %(ws)s and (r.status, t.status) = ('queued', 'ready')
-           and t.paused_by_task_id is null
-           and (o.run_id is null) = (r.due_at is null)""",
-    "only queued runs of ready tasks wait for their time, others for their gates": """
-        select r.run_id from run r join task t using (workspace_id, task_id)
+         where r.workspace_id = %(ws)s and (r.status, {FREE}) = ('queued', true)
+           and t.concurrency_key is null and (o.run_id is null) = (r.due_at is null)""",
+    "P7: a queued run of a free task with a key contends, or waits for its time": f"""
+        select r.run_id from run r
+          join task t on t.workspace_id = r.workspace_id and t.task_id = r.task_id {USED}
+          left join contender c on c.workspace_id = r.workspace_id and c.run_id = r.run_id
+         where r.workspace_id = %(ws)s
+           and (c.run_id is not null) <> (t.concurrency_key is not null and r.status = 'queued'
+             and {FREE} and r.due_at = 'infinity') is true""",
+    "a contender is as its task and run are, and its slot is there": """
+        select c.run_id from contender c
+          left join task t on t.workspace_id = c.workspace_id and t.task_id = c.task_id
+          left join run r on r.workspace_id = c.workspace_id and r.run_id = c.run_id
+          left join slot s on s.workspace_id = c.workspace_id
+                          and s.concurrency_key = c.concurrency_key
+         where c.workspace_id = %(ws)s
+           and (c.concurrency_key, c.concurrency_limit, c.priority, c.lane_id, c.available_at)
+             is distinct from (t.concurrency_key, t.concurrency_limit, t.priority, r.lane_id,
+               r.available_at) or s.concurrency_key is null and c.workspace_id = %(ws)s""",
+    "P7: as many contenders of a kind have offers as slots are free, the first": """
+        select c.run_id from (select c.*, row_number() over (partition by c.concurrency_key,
+            c.lane_id, c.priority, c.concurrency_limit order by c.rank_at, c.run_id) as place
+            from contender c where c.workspace_id = %(ws)s) c
+          left join offer o on o.workspace_id = c.workspace_id and o.run_id = c.run_id
+          left join (select concurrency_key, count(*) as active from lease
+            where workspace_id = %(ws)s and ended_at is null group by concurrency_key) a
+            on a.concurrency_key = c.concurrency_key
+         where (o.run_id is not null) <> (c.place <= c.concurrency_limit - coalesce(active, 0))""",
+    "a live lease counts for the key of its task": """
+        select l.run_id from lease l join task t using (workspace_id, task_id)
+         where l.workspace_id = %(ws)s and l.ended_at is null
+           and l.concurrency_key is distinct from t.concurrency_key""",
+    "only queued runs of free tasks wait for their time, others for their gates": f"""
+        select r.run_id from run r
+          join task t on t.workspace_id = r.workspace_id and t.task_id = r.task_id {USED}
          where r.workspace_id = %(ws)s and (r.status = 'queued' or r.due_at is not null)
            and (r.status, r.due_at) is distinct from ('queued', case
-             when t.status <> 'ready' or t.paused_by_task_id is not null then 'infinity'
-             when r.due_at is not null then r.available_at end)""",
+             when not {FREE} then 'infinity'
+             when t.concurrency_key is not null and r.due_at = 'infinity' then r.due_at
+             when t.concurrency_key is not null or r.due_at is not null then r.available_at end)""",
     "the newest event counts the open tasks": f"""
         select e.open_tasks from event e where e.workspace_id = %(ws)s
            and e.sequence = (select max(sequence) from event where workspace_id = %(ws)s)

@@ -1,6 +1,7 @@
 """A PostgreSQL for the session, and databases on it that tests may do with as they like."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,11 @@ pytest_plugins = ["agent_sdk.testing", "tests.agents"]
 
 # For a search that takes minutes: pytest tests/test_model.py --hypothesis-profile=long
 settings.register_profile("long", max_examples=300, stateful_step_count=80, deadline=None)
+
+
+def pytest_configure() -> None:
+    """A run that is told to stop clears up, as one that is interrupted does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

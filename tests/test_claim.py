@@ -2,14 +2,18 @@
 
 import random
 import socket
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from datetime import datetime
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 
 from server.rules.tokens import token_hash
+from tests.crowd import request
 from tests.factories import Agent, Workspace, refused, seconds
+from tests.serving import until
 from tests.world import World
 
 HEAD_START = {"low": 0, "medium": 600, "high": 3600, "urgent": 86400}
@@ -267,17 +271,30 @@ def test_a_wait_without_a_place_is_refused(world: World) -> None:
         assert waiting.pop().result().task_id == task.id
 
 
-def test_a_client_that_left_keeps_nothing(workspace: Workspace, agent: Agent) -> None:
-    """P5: without a key nobody could ask for the lease again, so the run comes back by itself."""
-    place = urlsplit(workspace.world.server.url)
-    body = b'{"wait_seconds":55}'
-    lines = [
-        "POST /api/agent/tasks/claim-next HTTP/1.1", f"Host: {place.netloc}",
-        f"Authorization: Bearer {agent.key}", "X-Agent-Name: gone", "X-Session-ID: gone",
-        f"Content-Length: {len(body)}", "", "",
-    ]  # fmt: skip
-    with socket.create_connection((place.hostname, place.port)) as left:
-        left.sendall("\r\n".join(lines).encode() + body)
-        workspace.world.until_waiting()
+def test_a_client_that_left_gets_nothing(workspace: Workspace, agent: Agent, world: World) -> None:
+    with leaving(workspace.agent(), {"wait_seconds": 55}):
+        world.until_waiting()
     task = workspace.task()
     assert agent.claim(wait_seconds=30).task_id == task.id
+
+
+@pytest.mark.parametrize("wait_seconds", [0, 20])
+def test_what_a_client_that_left_had_got_is_given_back(
+    workspace: Workspace, agent: Agent, world: World, wait_seconds: int
+) -> None:
+    """P5: without a key nobody could ask for the lease again, so the run comes back by itself."""
+    task = workspace.task()
+    with workspace.locked("log"), leaving(workspace.agent(), {"wait_seconds": wait_seconds}):
+        world.until_blocked()
+    until(lambda: "task.run_released" in workspace.told(task_id=task.id))
+    assert workspace.events()[-1].payload["reason"] == "client_gone"
+    assert agent.claim().task_id == task.id
+
+
+@contextmanager
+def leaving(agent: Agent, wish: dict[str, Any]) -> Iterator[None]:
+    """A claim whose client hangs up before it hears of it."""
+    url = agent.http.base_url
+    with socket.create_connection((url.host, url.port)) as line:
+        line.sendall(request(agent, "POST", "/api/agent/tasks/claim-next", wish))
+        yield

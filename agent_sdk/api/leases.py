@@ -7,6 +7,7 @@ from typing import Any, Unpack
 from msgspec import Struct
 
 from agent_sdk import errors
+from agent_sdk.api.reviews import Review
 from agent_sdk.fields import ClaimFields, HeartbeatFields
 from agent_sdk.transport import (
     PATIENCE_SECONDS,
@@ -105,9 +106,10 @@ class Verified(Struct, frozen=True, kw_only=True):
 
 
 class LeasePage(Struct, frozen=True):
-    """The live leases of a session, without their tokens."""
+    """The live leases of a session, without their tokens, and the reviews that it holds."""
 
     leases: list[LeaseState]
+    reviews: list[Review] = []
     next_cursor: str | None = None
 
 

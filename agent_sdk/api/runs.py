@@ -1,11 +1,13 @@
 """Runs, as an operator sees them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Literal, Unpack
 
 from msgspec import Struct
 
 from agent_sdk import errors
+from agent_sdk.api.looks import Inspection, inspection
 from agent_sdk.fields import RunFilter
 from agent_sdk.transport import Transport, new_key, segment
 from agent_sdk.types import LeaseState, Run, RunPage, TaskReference
@@ -15,16 +17,36 @@ class SessionInfo(Struct, frozen=True, kw_only=True):
     """A running agent process."""
 
     session_id: str
+    workspace_id: str | None = None
     agent_name: str | None = None
+    name: str | None = None
+    channel: str | None = None
     state: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class RunTotals(Struct, frozen=True, kw_only=True):
+    """What a run has done and used so far."""
+
+    last_activity_at: datetime | None = None
+    last_event_type: str | None = None
+    tool_call_count: int = 0
+    turn_count: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    total_cost: float = 0
+    cost_currency: str | None = None
 
 
 class RunDetail(Struct, frozen=True, kw_only=True):
-    """A run, whole, with its task and session."""
+    """A run, whole, with its task, session and totals."""
 
     run: Run
     task: TaskReference
     session: SessionInfo | None = None
+    summary: RunTotals = RunTotals()
 
 
 class RunPair(Struct, frozen=True, kw_only=True):
@@ -79,6 +101,10 @@ class Runs:
     def get(self, run_id: str) -> RunDetail:
         """A run with its whole result."""
         return self._transport.call(_RunDetail, "GET", f"/api/task-runs/{segment(run_id)}").run
+
+    def inspect(self, run_id: str) -> Inspection:
+        """What is wrong with a run, and what to do about it."""
+        return inspection(self._transport, f"/api/runs/{segment(run_id)}/inspect")
 
     def claim(
         self,

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from agent_sdk import sse
 from agent_sdk.api.gates import Gates
+from agent_sdk.api.looks import Looks
 from agent_sdk.fields import ChildFields, TaskChanges, TaskFields, TaskFilter
 from agent_sdk.transport import new_key, segment
 from agent_sdk.types import Dependency, Run, RunPage, Task, TaskDetail, TaskSummary, TimelineItem
@@ -88,7 +89,7 @@ class _Run(Struct, frozen=True):
     run: Run
 
 
-class Tasks(Gates):
+class Tasks(Gates, Looks):
     """`client.tasks`."""
 
     def list(

@@ -110,34 +110,29 @@ class Claiming:
         self._batcher: Batcher[Wish, Claimed] = Batcher(
             "claim", self._serve, limit, busy_seconds, lambda wish: wish.key is not None
         )
-        self.claimed: Callable[[str], None] = lambda _: None
+        self.claimed: Callable[[str, int], None] = lambda _, __: None
         self.draining = False
 
-    async def claim(
-        self, workspace_id: str, wish: Wish, wait_seconds: int, gone: "asyncio.Future[Any] | None",
-        waiting_limit: int,
-    ) -> Claimed:  # fmt: skip
-        """Claims for one caller, waiting if asked; gone is done when the caller has left."""
+    async def claim(self, workspace_id: str, wish: Wish, has_left: Callable[[], bool]) -> Claimed:
+        """Claims for one caller."""
+        return self._told(workspace_id, await self._look(workspace_id, wish, has_left))
+
+    async def wait(
+        self, workspace_id: str, wish: Wish, seconds: int, gone: "asyncio.Future[None]", limit: int
+    ) -> Claimed:
+        """As claim, but waits for a run; gone is done when the caller has left."""
         began = time.monotonic()
-        if not wait_seconds:
-            return self._told(workspace_id, await self._batcher.submit(workspace_id, wish))
         waiters = self._waiters.setdefault(workspace_id, {})
-        if len(waiters) >= waiting_limit:
-            raise Problem("rate_limited", limit=waiting_limit, retry_after_seconds=1)
+        if len(waiters) >= limit:
+            raise Problem("rate_limited", limit=limit, retry_after_seconds=1)
         # Registered before it looks: what comes meanwhile wakes it.
         waiter = Waiter((wish.priority_min, wish.claimer))
         waiters[waiter] = None
         try:
             while True:
-                got = await self._batcher.submit(workspace_id, wish)
-                left = began + wait_seconds - time.monotonic()
-                if (
-                    got.claims
-                    or got.refused
-                    or left <= 0
-                    or self.draining
-                    or (gone and gone.done())
-                ):
+                got = await self._look(workspace_id, wish, gone.done)
+                left = began + seconds - time.monotonic()
+                if got.claims or got.refused or left <= 0 or self.draining or gone.done():
                     break
                 await self._sleep(waiter, left, gone)
         finally:
@@ -145,8 +140,6 @@ class Claiming:
         if got.claims:
             # Perhaps there is more where this came from.
             self._wake(workspace_id, 1, waiter.team)
-            if gone is not None and gone.done() and wish.key is None:
-                await self._undo(workspace_id, wish, got)
         occur(ClaimWaited, value=time.monotonic() - began)
         return self._told(workspace_id, got)
 
@@ -175,10 +168,15 @@ class Claiming:
         empty = time.monotonic() - self._empty_since.get(workspace_id, time.monotonic())
         return random.randint(1, max(1, min(RETRY_AFTER_LONGEST_SECONDS, round(empty))))
 
-    async def _sleep(
-        self, waiter: Waiter, seconds: float, gone: "asyncio.Future[Any] | None"
-    ) -> None:
-        ends = {waiter.woken} if gone is None else {waiter.woken, gone}
+    async def _look(self, workspace_id: str, wish: Wish, has_left: Callable[[], bool]) -> Claimed:
+        """Takes what is there; what nobody hears of, nor can ask for again, is given back."""
+        got = await self._batcher.submit(workspace_id, wish)
+        if got.claims and wish.key is None and has_left():
+            await self._undo(workspace_id, wish, got)
+        return got
+
+    async def _sleep(self, waiter: Waiter, seconds: float, gone: "asyncio.Future[None]") -> None:
+        ends = {waiter.woken, gone}
         await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if waiter.woken.done():
             waiter.woken = asyncio.get_running_loop().create_future()
@@ -219,8 +217,9 @@ class Claiming:
             )  # fmt: skip
             if not rows:
                 break
-        if any(row.code is None and not row.replayed for row in rows):
-            self.claimed(workspace_id)
+        offers = sum(row.offers for row in rows)
+        if offers or any(row.code is None and not row.replayed for row in rows):
+            self.claimed(workspace_id, offers)
         shares: dict[int, list[CallAnswer]] = {}
         for row in rows:
             shares.setdefault(row.n, []).append(row)

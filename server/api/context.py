@@ -193,3 +193,14 @@ class Context:
         """Returns when the client has gone, or when its answer is complete."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+    def has_left(self) -> bool:
+        """Whether the client has gone already; looks, and does not wait."""
+        told = self.receive().__await__()
+        try:
+            next(told)
+        except StopIteration as done:
+            return bool(done.value["type"] == "http.disconnect")
+        finally:
+            told.close()
+        return False

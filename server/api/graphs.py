@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from server.api.context import Context
 from server.api.holding import guard
-from server.api.tasks import check_depends_on, new_task_id
+from server.api.tasks import check_depends_on, check_slots, new_task_id
 from server.contract.base import Encoded, to_json
 from server.contract.bulk import TaskBulkItem, TaskBulkRequest, TaskBulkResponse
 from server.errors import Problem
@@ -57,6 +57,7 @@ def _resolved(body: TaskBulkRequest) -> list[Fields]:
         place = {"index": index, "ref": item.ref}
         fields = defaults | _fields(item)
         fields |= {"n": index, "id": ids[item.ref]}
+        check_slots(fields, f"tasks.{index}.", place)
         if item.parent_ref is not UNSET:
             fields["parent_task_id"] = _known(ids, item.parent_ref, "parent_ref", place)
         waits_for = _waits_for(item, ids, place) or _default_edges(body)

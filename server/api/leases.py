@@ -72,10 +72,10 @@ async def claim(
         ctx.cause,
     )
     if not body.wait_seconds:
-        return await services.claiming.claim(ctx.workspace_id, wish, 0, None, 0)
+        return await services.claiming.claim(ctx.workspace_id, wish, ctx.has_left)
     async with _gone(ctx) as gone:
         limit = await services.settings.of(ctx.workspace_id, "max_waiting_claims")
-        return await services.claiming.claim(ctx.workspace_id, wish, body.wait_seconds, gone, limit)
+        return await services.claiming.wait(ctx.workspace_id, wish, body.wait_seconds, gone, limit)
 
 
 async def heartbeat(

@@ -74,6 +74,7 @@ async def _create(
     if parent_task_id is not None:
         told["parent_task_id"] = parent_task_id
     check_depends_on(task_id, [] if body.depends_on is UNSET else body.depends_on, {})
+    check_slots(told, "", {})
     try:
         made = await tasks.create_tasks(
             ctx.services.db,
@@ -108,6 +109,16 @@ def check_depends_on(task_id: str, depends_on: list[str], place: dict[str, Any])
     if len(set(depends_on)) < len(depends_on):
         twice = next(d for at, d in enumerate(depends_on) if d in depends_on[:at])
         raise Problem("dependency_exists", id=twice, **place)
+
+
+def check_slots(fields: dict[str, Any], prefix: str, place: dict[str, Any]) -> None:
+    """Refuses a limit without a key; a key without a limit gets one slot."""
+    if "concurrency_key" in fields:
+        fields.setdefault("concurrency_limit", 1)
+    elif "concurrency_limit" in fields:
+        fault = {"field": f"{prefix}concurrency_limit", "rule": "requires",
+                 "message": "requires concurrency_key"}  # fmt: skip
+        raise Problem("validation_failed", errors=[fault], **place)
 
 
 async def get_task(ctx: Context, task_id: TaskId) -> Encoded[TaskDetailResponse]:

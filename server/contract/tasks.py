@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from server import limits
-from server.contract.approvals import Approval, ApprovalFields, ApprovalPatch, ApprovalState
+from server.contract.approvals import Approval, ApprovalState
 from server.contract.base import (
     BYTES,
     Actor,
@@ -42,6 +42,7 @@ from server.contract.references import (
     TaskStatus,
 )
 from server.contract.runs import Run
+from server.contract.slots import SlotFields, SlotPatch
 
 OnDependencyFailure = Literal["block", "cancel", "run"]
 RetryStrategy = Literal["exponential_jitter", "linear", "fixed", "none"]
@@ -209,11 +210,11 @@ class RetryInput(Request):
 
 
 # What no route of this server takes yet is unknown; the other fields are known, if not settable.
-NOT_TAKEN = ("review_", "budget", "concurrency_")
+NOT_TAKEN = ("review_",)
 TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
 
 
-class TaskFields(ApprovalFields):
+class TaskFields(SlotFields):
     """What every way to create a task takes; an absent field has its default."""
 
     immutable: ClassVar[frozenset[str]] = TASK_FIELDS
@@ -240,6 +241,7 @@ class TaskFields(ApprovalFields):
     execution_profile: ExecutionProfileInput | UnsetType = UNSET
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_time("available_at", self.available_at)
         self.tags = UNSET if self.tags is UNSET else sorted(set(self.tags))
 
@@ -258,7 +260,7 @@ class TaskCreateRequest(ChildCreateRequest):
     parent_task_id: Identifier | UnsetType = UNSET
 
 
-class TaskPatchRequest(ApprovalPatch):
+class TaskPatchRequest(SlotPatch):
     """What is to change in a task."""
 
     immutable: ClassVar[frozenset[str]] = TASK_FIELDS
@@ -283,6 +285,7 @@ class TaskPatchRequest(ApprovalPatch):
     version: Version | UnsetType = UNSET
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.clear_owner is True and self.owner:
             raise FieldError("clear_owner", "exclusive", "excludes owner")
         self.owner = None if self.clear_owner is True else self.owner

@@ -19,7 +19,10 @@ PACKAGE = Path(__file__).parents[1]
 MIGRATIONS = Path(__file__).with_name("migrations")
 # What schema.sql is followed by, in this order.
 PARTS = (
+    "budgets.sql",
     "wire.sql",
+    "slots.sql",
+    "gates.sql",
     "drafts.sql",
     "approvals.sql",
     "pauses.sql",

@@ -1,4 +1,4 @@
-"""Why a run is not claimed: the rules of claiming in their order, each with its code."""
+"""Why a run is not claimed: its gates, which the database knows, and the rules of routing."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -8,18 +8,6 @@ import msgspec
 from server.rules.lanes import Demands
 
 MESSAGES: Final = {
-    "task_canceled": "The task is canceled.",
-    "task_draft": "The task is a draft.",
-    "no_run": "The task has no run in the queue.",
-    "run_active": "The run is being worked on.",
-    "run_needs_attention": "The run needs a person's attention.",
-    "task_terminal": "The task has ended.",
-    "awaiting_approval": "The task waits for a person's approval.",
-    "approval_rejected": "The task was not approved.",
-    "awaiting_dependencies": "The task waits for other tasks.",
-    "task_paused": "The task is paused.",
-    "ancestor_paused": "A task above it is paused.",
-    "not_yet_available": "The run is not to be claimed before its time.",
     "priority_too_low": "The task's priority is lower than the claimer takes.",
     "channel_mismatch": "The run is on another channel than the claimer's.",
     "owned_by_other": "The task belongs to somebody else.",
@@ -33,23 +21,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What decides whether a run of a task can be claimed, at one instant."""
 
     task_id: str
-    status: str
-    canceled: bool
-    draft: bool
-    approval_state: str | None
-    paused_by_task_id: str | None
-    closed_at: str | None
-    priority: int
     run_id: str | None
-    run_status: str | None
-    session_id: str | None
-    lease_until: str | None
-    available_at: str | None
-    due: bool
-    delayed_by: str
-    dependencies_waiting: int
-    waiting: list[dict[str, str]]
-    failed_count: int
+    priority: int
+    # Those that are closed for everybody, in their order: code, message, evidence.
+    gates: list[dict[str, Any]]
     demands: Demands
     as_of: str
 
@@ -70,52 +45,10 @@ Fault = tuple[str, dict[str, Any]]
 
 def faults(facts: Facts, asker: Asker) -> list[dict[str, Any]]:
     """Every rule that does not hold, in order: code, message, evidence."""
-    found = [*_gates(facts), *_routing(facts, asker)]
-    return [
-        {"code": code, "message": MESSAGES[code], "evidence": evidence} for code, evidence in found
+    return facts.gates + [
+        {"code": code, "message": MESSAGES[code], "evidence": evidence}
+        for code, evidence in _routing(facts, asker)
     ]
-
-
-def _gates(facts: Facts) -> Iterator[Fault]:
-    """The task's own gates, which hold for every claim."""
-    if facts.canceled:
-        yield "task_canceled", {"closed_at": facts.closed_at}
-    elif facts.draft:
-        yield "task_draft", {"status": facts.status}
-    if facts.run_status == "needs_attention":
-        yield "run_needs_attention", {"run_id": facts.run_id}
-    elif facts.run_id is not None and facts.run_status != "queued":
-        yield (
-            "run_active",
-            {
-                "run_status": facts.run_status,
-                "session_id": facts.session_id,
-                "lease_until": facts.lease_until,
-            },
-        )
-    elif facts.status in ("completed", "failed", "canceled"):
-        yield "task_terminal", {"status": facts.status}
-    elif facts.run_id is None:
-        yield "no_run", {"status": facts.status}
-    if facts.approval_state in ("pending", "rejected"):
-        waits = facts.approval_state == "pending"
-        code = "awaiting_approval" if waits else "approval_rejected"
-        yield code, {"approval_state": facts.approval_state}
-    if facts.dependencies_waiting:
-        yield (
-            "awaiting_dependencies",
-            {
-                "waiting": facts.waiting,
-                "count": facts.dependencies_waiting,
-                "failed_count": facts.failed_count,
-            },
-        )
-    if facts.paused_by_task_id == facts.task_id:
-        yield "task_paused", {"paused_by_task_id": facts.paused_by_task_id}
-    elif facts.paused_by_task_id is not None:
-        yield "ancestor_paused", {"paused_by_task_id": facts.paused_by_task_id}
-    if facts.run_status == "queued" and not facts.due:
-        yield "not_yet_available", {"available_at": facts.available_at, "cause": facts.delayed_by}
 
 
 def _routing(facts: Facts, asker: Asker) -> Iterator[Fault]:

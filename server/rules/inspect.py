@@ -36,6 +36,9 @@ FINDINGS: Final = {
         "warn", "Run stranded", "It waits in the queue, and no active session can take it."
     ),
     "task_run_starved": Finding("warn", "Run starved", "It has waited in the queue for long."),
+    "task_budget_exhausted": Finding(
+        "warn", "Budget exhausted", "The task has used up its budget while a run is open."
+    ),
 }  # fmt: skip
 RECOVER: Final = frozenset(list(FINDINGS)[:5])
 
@@ -67,9 +70,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     stuck: bool
     stale: bool
     orphan: bool
-    offered: bool
+    # No gate keeps it from being claimed.
+    free: bool
     long_queued: bool
     starved: bool
+    spent: bool
     demands: Demands | None
     sessions: list[Peer]
 
@@ -103,6 +108,8 @@ def codes(facts: Facts, expected: bool) -> Iterator[str]:
         yield "task_run_stranded"
     if facts.starved:
         yield "task_run_starved"
+    if facts.spent:
+        yield "task_budget_exhausted"
 
 
 def evidence(facts: Facts, code: str) -> dict[str, Any]:
@@ -135,6 +142,6 @@ def next_action(facts: Facts, found: list[str], expected: bool) -> str:
         return "running"
     if "task_run_stranded" in found:
         return "stranded"
-    if not facts.offered:
+    if not facts.free:
         return "waiting_for_gate"
     return "claim_available" if expected else "waiting_for_session"

@@ -25,7 +25,10 @@ select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_n
 
 
 async def claim_runs(db: Asked, workspace_id: str, **call: Any) -> list[CallAnswer]:
-    """A row for each claimed run and each refusal; who found nothing has no row."""
+    """A row for each claimed run and each refusal; who found nothing has no row.
+
+    One n = -1 says how many offers stand for the concurrency keys that were claimed from.
+    """
     rows = await db.many(CLAIM_RUNS, workspace_id=workspace_id, **call)
     return [CallAnswer(*row) for row in rows]
 

@@ -62,7 +62,7 @@ declare
   v_run run;
   v_lease lease;
   v_settings jsonb;
-  v_offered boolean;
+  v_free boolean;
   v_since_queued interval;
 begin
   select r.* into v_run from run r where r.workspace_id = p_workspace_id and r.run_id = p_run_id;
@@ -77,7 +77,7 @@ begin
   select l.* into v_lease from lease l
    where l.workspace_id = p_workspace_id and l.run_id = v_run.run_id and l.fence = v_run.fence;
   select w.settings into v_settings from workspace w where w.workspace_id = p_workspace_id;
-  v_offered := exists (select from offer o where o.workspace_id = p_workspace_id and o.run_id = v_run.run_id);
+  v_free := v_run.run_id = v_task.newest_run_id and not exists (select from _gates(v_task, v_run, v_now));
   v_since_queued := v_now - greatest(v_run.available_at, v_task.ready_at);
   return json_build_object(
     'shown', json_build_object(
@@ -113,12 +113,13 @@ begin
     'orphan', coalesce(_is_leased(v_run.status) and v_lease.session_id is not null and not exists (
        select from agent_session s where s.workspace_id = p_workspace_id and s.session_id = v_lease.session_id
           and s.updated_at > v_since), false),
-    'offered', v_offered,
-    'long_queued', coalesce(v_offered and v_since_queued >= make_interval(
+    'free', coalesce(v_free, false),
+    'long_queued', coalesce(v_free and v_since_queued >= make_interval(
        secs => _setting(v_settings, 'stranded_seconds', 300)), false),
-    'starved', coalesce(v_offered and v_since_queued >= make_interval(
+    'starved', coalesce(v_free and v_since_queued >= make_interval(
        secs => _setting(v_settings, 'starvation_seconds', 120)), false),
+    'spent', _is_open(v_run.status) and _is_spent(v_task),
     'demands', (select n.demands from lane n
        where n.workspace_id = p_workspace_id and n.lane_id = v_run.lane_id),
-    'sessions', case when v_offered then _active_sessions(p_workspace_id, v_since) else '[]' end)::text;
+    'sessions', case when v_free then _active_sessions(p_workspace_id, v_since) else '[]' end)::text;
 end $$;

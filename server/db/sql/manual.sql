@@ -1,12 +1,4 @@
--- Runs by hand: people claim one run, and end it under that claim; made after schema.sql.
-
--- Of the rules that hold for every claim, those that keep a queued run from being claimed now.
-create function _why_not(p_task task, p_run run, p_now timestamptz) returns jsonb language sql stable as $$
-  select to_jsonb(_closed_gates(p_task) || array_remove(array[
-    case when p_task.paused_by_task_id = p_task.task_id then 'task_paused'
-         when p_task.paused_by_task_id is not null then 'ancestor_paused' end,
-    case when p_run.available_at > p_now then 'not_yet_available' end], null))
-$$;
+-- Runs by hand: people claim one run, and end it under that claim; made after gates.sql.
 
 -- Makes or renews a session that works on a run by hand; answers whose it is. No name given: its own.
 create function _bind_session(p_ws text, p_session_id text, p_agent_name text) returns text
@@ -86,10 +78,13 @@ begin
   end if;
   -- What is due has its offer now, and what has none may not be claimed.
   perform _offer(p_workspace_id, array[v_run.task_id], v_now);
+  if v_task.concurrency_key is not null then
+    perform _offer_ahead(p_workspace_id, p_run_id, array[v_run.lane_id], 0);
+  end if;
   select o.ctid into v_offer from offer o
    where o.workspace_id = p_workspace_id and o.run_id = p_run_id for no key update;
   if not found then
-    perform _refuse('run_not_claimable', jsonb_build_object('reasons', _why_not(v_task, v_run, v_now)));
+    perform _refuse('run_not_claimable', jsonb_build_object('reasons', _closed(v_task, v_run, v_now, '{3,4,5,6,7,8,9}')));
   end if;
 
   v_agent := _bind_session(p_workspace_id, p_session_id, v_cause.agent_name);
@@ -99,6 +94,9 @@ begin
   select a.body into v_claim from _lease_out(p_workspace_id,
     array[row(0, 0, p_session_id, v_agent, 1, p_lease_seconds, null, null, v_cause, 'manual')::claim_call],
     array[row(0, p_run_id, v_run.task_id, v_offer, v_place)::claimed_run], p_outer, p_inner) a;
+  if v_task.concurrency_key is not null then
+    perform _leave_contest(p_workspace_id, array[row(0, p_run_id, v_run.task_id, null, v_place)::claimed_run]);
+  end if;
   body := json_build_object('run', v_claim -> 'run', 'lease', v_claim -> 'lease')::text;
 end $$;
 

@@ -114,34 +114,18 @@ begin
     'as_of', _utc(lease_now()))::text;
 end $$;
 
--- What decides whether a run of a task can be claimed, at one instant.
+-- What decides whether a run of a task can be claimed, at one instant: the gates that are closed, and what the task
+-- demands of a claimer.
 create view claim_facts as
 select t.workspace_id, t.task_id, json_build_object(
-         'task_id', t.task_id, 'status', t.status, 'canceled', t.canceled, 'draft', t.draft,
-         'approval_state', t.approval_state, 'paused_by_task_id', t.paused_by_task_id, 'closed_at', _utc(t.closed_at),
-         'priority', t.priority, 'run_id', case when _is_open(r.status) then r.run_id end,
-         'run_status', r.status, 'session_id', case when _is_live(l::lease) then l.session_id end,
-         'lease_until', case when _is_live(l::lease) then _utc(l.lease_until) end,
-         'available_at', _utc(r.available_at), 'due', coalesce(r.available_at <= x.now, true),
-         'delayed_by', case when r.available_at = t.available_at then 'scheduled'
-           when l.ended_how = 'expiry' or l.fence is null and r.retries > 0 then 'back_off' else 'delay' end,
-         'dependencies_waiting', t.dependencies_waiting,
-         'waiting', (select coalesce(json_agg(json_build_object('task_id', w.task_id, 'status', w.status)
-             order by w.task_id), '[]') from (select k.task_id, k.status from dependency d
-             join task k on k.workspace_id = d.workspace_id and k.task_id = d.depends_on_task_id
-            where d.workspace_id = t.workspace_id and d.task_id = t.task_id and not d.satisfied
-            order by k.task_id limit 20) w),
-         'failed_count', (select count(*) from dependency d
-             join task k on k.workspace_id = d.workspace_id and k.task_id = d.depends_on_task_id
-            where d.workspace_id = t.workspace_id and d.task_id = t.task_id and not d.satisfied
-              and k.status in ('failed', 'canceled')),
+         'task_id', t.task_id, 'run_id', case when _is_open(r.status) then r.run_id end, 'priority', t.priority,
+         'gates', (select coalesce(json_agg(json_build_object('code', g.code, 'message', g.message,
+             'evidence', g.evidence) order by g.rule), '[]') from _gates(t, r::run, x.now) g),
          'demands', coalesce(n.demands, _demands(t.owner_kind, t.owner_ref, t.network_channel, p.profile)),
          'as_of', _utc(x.now)) as body
   from task t
   cross join lateral (select lease_now() as now offset 0) x
   left join lateral (select k.* from run k
     where k.workspace_id = t.workspace_id and k.run_id = t.newest_run_id offset 0) r on true
-  left join lateral (select k.* from lease k
-    where k.workspace_id = t.workspace_id and k.run_id = r.run_id and k.fence = r.fence offset 0) l on true
   left join lane n on n.workspace_id = t.workspace_id and n.lane_id = r.lane_id and r.status = 'queued'
   left join execution_profile p on p.workspace_id = t.workspace_id and p.task_id = t.task_id;

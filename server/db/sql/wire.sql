@@ -153,6 +153,7 @@ select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queue
        l.claimed_at, case when _is_live(l::lease) then _utc(l.lease_until) end as lease_until,
        _lease_json(r, l::lease, c.body) as lease, c.body as coordination_channel, u.body as usage,
        _task_reference_json(t::task, a.sequence) as task, t.paused_by_task_id is not null as paused,
+       _is_spent(t::task) as spent, _budget_left(t::task) as budget_left,
        _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body) as body
   from run r
   -- Each looked up by its key (offset 0), whatever the statistics say.
@@ -212,12 +213,12 @@ select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wi
          _utc(t.updated_at) as updated_at, _utc(t.closed_at) as closed_at,
          case when n.progress_at is not null then json_build_object('percent', n.progress_percent,
            'message', n.progress_message, 'updated_at', _utc(n.progress_at)) end as progress,
-         u.body as usage, null as budget, t.fence, t.version, t.attempts_used, t.dependencies_waiting,
+         u.body as usage, _budget_json(t) as budget, t.fence, t.version, t.attempts_used, t.dependencies_waiting,
          _utc(t.ready_at) as ready_at, _utc(t.available_at) as available_at,
          json_build_object('strategy', t.retry_strategy, 'base_seconds', t.retry_base_seconds,
            'max_seconds', t.retry_max_seconds) as retry,
          t.on_dependency_failure, 'none' as review_policy, 3 as review_max_rounds,
-         86400 as review_timeout_seconds, null as concurrency_key, null as concurrency_limit,
+         86400 as review_timeout_seconds, t.concurrency_key, t.concurrency_limit,
          t.max_lease_expiries, t.deadline_seconds, t.tags) w) f
   cross join lateral (select to_json(w) as body from (select
          b.description, b.metadata, b.payload,
@@ -325,12 +326,12 @@ select t.workspace_id, t.task_id, t.version, json_build_object('task', (select t
 -- Everything that a claimer is told of a run.
 create function _claim_json(
   p_task json, p_run json, p_lease json, p_channel json, p_inputs task_body, p_previous_error text,
-  p_profile json, p_token text) returns text language sql stable as $$
+  p_profile json, p_budget_left json, p_token text) returns text language sql stable as $$
   select json_build_object(
     'task', p_task, 'run', p_run, 'lease', _merge(p_lease, json_build_object('claim_token', p_token)),
     'coordination_channel', p_channel, 'payload', p_inputs.payload, 'checkpoint', p_inputs.checkpoint,
     'note', p_inputs.note, 'description', p_inputs.description, 'previous_error', p_previous_error,
-    'budget_remaining', '{"total_tokens": null, "cost": null}'::json, 'execution_profile', p_profile)::text
+    'budget_remaining', p_budget_left, 'execution_profile', p_profile)::text
 $$;
 
 create view profile_wire as
@@ -340,7 +341,7 @@ select p.workspace_id, p.task_id, _merge(_merge(json_build_object('task_id', p.t
 
 create view heartbeat_wire as
 select w.workspace_id, w.run_id, json_build_object(
-         'lease', w.lease, 'lease_until', w.lease_until, 'cancel_requested', false,
-         'stop_reason', null, 'paused', w.paused,
-         'budget_remaining', json_build_object('total_tokens', null, 'cost', null)) as body
+         'lease', w.lease, 'lease_until', w.lease_until, 'cancel_requested', w.spent,
+         'stop_reason', case when w.spent then 'budget_exhausted' end, 'paused', w.paused,
+         'budget_remaining', w.budget_left) as body
   from run_wire w;
