@@ -15,7 +15,7 @@ with newest as (
 ), held as (
   select r.*, l.claimed_at from run r left join lease l
       on l.workspace_id = r.workspace_id and l.run_id = r.run_id and l.fence = r.fence
-     and r.status not in ('queued', 'needs_attention') and coalesce(l.ended_how, '') <> 'expiry'
+     and coalesce(l.ended_how, '') not in ('release', 'expiry', 'client_gone', 'revoke')
    where r.workspace_id = %(ws)s
 ), lanes as (
   select case

@@ -157,12 +157,13 @@ def test_an_inbox_is_narrowed_by_scope_owner_and_words(workspace: Workspace, age
     fields = {"approval_policy": "manual"}
     globe = workspace.task("The globe", scope="global", **fields)
     owned = workspace.task("Hers", owner=owner, identifier="OPS-1_2", **fields)
-    for query, wanted in (
+    asked: list[tuple[dict[str, Any], list[str]]] = [
         ({"scope": "global"}, [globe.id]), ({"owner_ref": "ann"}, [owned.id]),
         ({"owner_kind": "human"}, [owned.id]), ({"query": "GLOB"}, [globe.id]),
         ({"query": "ops-1_"}, [owned.id]), ({"query": "%"}, []),
         ({"query": "he", "scope": "workspace"}, [owned.id]),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for query, wanted in asked:
         told = inbox(workspace, lane="approvals", **query)
         assert [item.task.id for item in told.groups[0].items] == wanted, query
         assert told.total == told.unread_total == len(wanted)
