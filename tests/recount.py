@@ -70,7 +70,7 @@ RULES = {
              cross join lateral _touched(%(ws)s, p.at, 9223372036854775807) t)""",
     "the activity of a task is its newest event but of progress, expiry and starving": f"""
         select d.task_id from digest d
-         where d.workspace_id = %(ws)s and d.activity is distinct from (
+         where d.workspace_id = %(ws)s and d.activity <> (
           select max(e.sequence) from event e, digest_position p
            where p.workspace_id = %(ws)s and e.workspace_id = %(ws)s and e.task_id = d.task_id
              and e.sequence <= p.sequence and e.event_type not in {TRIAGED})""",

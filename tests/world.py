@@ -91,7 +91,8 @@ class World:
         return promoted
 
     def forget(self) -> int:
-        """One pass of the retention; how many rows went."""
+        """One pass of the retention, the digests being kept; how many rows went."""
+        self.keep_digests()
         deleted: int = self.run(lambda db: retention.run_once(db, db, self._changed))
         return deleted
 
