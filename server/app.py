@@ -19,6 +19,7 @@ from server.api.hub import PROBE_EVERY_SECONDS, Hub
 from server.api.identity import Identity
 from server.api.middleware import with_cors
 from server.api.openapi import document_json
+from server.api.reviewing import Reviewing
 from server.api.routes import ROUTES
 from server.api.services import Services
 from server.api.settings import SettingsCache
@@ -26,7 +27,17 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, cascade, cleanup, digests, expiry, promotion, retention
+from server.loops import (
+    approvals,
+    cascade,
+    cleanup,
+    digests,
+    expiry,
+    promotion,
+    retention,
+    reviews,
+    starvation,
+)
 from server.loops.deliveries import Deliveries
 from server.loops.every import every
 from server.net.outbound import Outbound
@@ -50,12 +61,16 @@ PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 1000
 APPROVALS_SECONDS = 5.0
 APPROVALS_BATCH = 1000
+REVIEWS_SECONDS = 5.0
+REVIEWS_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
 DIGESTS_SECONDS = 1.0
 GAUGES_SECONDS = 15.0
 DELIVER_SECONDS = 1.0
 RETENTION_SECONDS = 60.0
+STARVATION_SECONDS = 15.0
+STARVATION_BATCH = 200
 
 
 class App:
@@ -81,6 +96,7 @@ class App:
             occur(ServerDraining)
             self._services.draining = True
             self._services.claiming.drain()
+            self._services.reviewing.drain()
             self._services.hub.close()
 
     @asynccontextmanager
@@ -121,6 +137,8 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     claiming = Claiming(db, connect(), *limits, _pads(in_use))
     hub = Hub(db, direct, claiming.offered)
     claiming.claimed = hub.changed
+    reviewing = Reviewing(db)
+    hub.woken = reviewing.changed
     services = Services(
         config=config,
         db=db,
@@ -128,6 +146,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         settings=SettingsCache(db),
         claiming=claiming,
         holding=Holding(connect, *limits, hub.changed),
+        reviewing=reviewing,
         hub=hub,
         outbound=_outbound(config, stack),
         seal=Seal(in_use),
@@ -188,6 +207,7 @@ def _start_loops(
     async def poll() -> None:
         hub.poll()
         claiming.poll()
+        services.reviewing.poll()
         for state, count in db.counts().items():
             occur(PoolMeasured, value=count, state=state)
         age = hub.probe_age_seconds()
@@ -214,6 +234,12 @@ def _start_loops(
             APPROVALS_SECONDS,
             partial(approvals.run_once, connect(), APPROVALS_BATCH, hub.changed),
         )
+        most = (REVIEWS_BATCH, config.review_max_attempts, config.review_max_expiries)
+        start(
+            "reviews",
+            REVIEWS_SECONDS,
+            partial(reviews.run_once, connect(), *most, hub.changed),
+        )
         start("cascade", CASCADE_SECONDS, partial(cascade.run_once, connect(), hub.changed))
         start("digests", DIGESTS_SECONDS, partial(digests.run_once, connect()))
         start("gauges", GAUGES_SECONDS, partial(digests.measure, db))
@@ -226,6 +252,11 @@ def _start_loops(
             "retention",
             RETENTION_SECONDS,
             partial(retention.run_once, db, connect(), hub.changed),
+        )
+        start(
+            "starvation",
+            STARVATION_SECONDS,
+            partial(starvation.run_once, connect(), STARVATION_BATCH, hub.changed),
         )
         start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
     stack.push_async_callback(claiming.idle)

@@ -158,6 +158,12 @@ RunEnded = Occurrence(
 )
 
 
+StarvedMeasured = Occurrence(
+    "starved_measured", valued=_number("worklease_starved_runs", "Runs that starve.")
+)
+ReviewRecorded = Occurrence(
+    "review_recorded", DEBUG, _counter("worklease_reviews", "Reviews that ended.", "outcome")
+)
 BatchServed = Occurrence(
     "batch_served",
     counted=_histogram("worklease_batch_size", "Requests in a batch.", "operation", buckets=ITEMS),

@@ -1,4 +1,4 @@
-"""What opens and closes gates in the reference model: drafts, approvals, pauses."""
+"""What opens and closes gates in the reference model: drafts, approvals, pauses, the scheduler."""
 
 from collections.abc import Iterator
 
@@ -58,3 +58,8 @@ def pause(model: Model, now: float, task: Task, how: str) -> str | None:
         task.version += 1
         model.settle(now)
     return None
+
+
+def switch(model: Model, how: str) -> None:
+    """Stops all claims of the workspace, or lets them go on."""
+    model.paused = how == "pause"

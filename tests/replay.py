@@ -27,6 +27,7 @@ GATES: dict[str, Fields] = {
     "task.rejected": {"approval": "rejected"}, "task.paused": {"paused": True},
     "task.resumed": {"paused": False},
 }  # fmt: skip
+SWITCH = "select from scheduler where workspace_id = %s and paused_at is not null"
 ASKED = {"none": "not_required", "manual": "pending"}
 
 
@@ -37,6 +38,7 @@ class Replay:
         self.tasks: dict[str, Fields] = {}
         self.runs: dict[str, Fields] = {}
         self.edges: dict[tuple[str, str], None] = {}
+        self.paused = False
 
     def see(self, event: Any) -> None:
         """Takes in the next event."""
@@ -95,6 +97,7 @@ class Replay:
         run = self.runs[event.run_id]
         run |= {"status": payload["status"], "attempt": payload["attempt"]}
         if kind == "run_claimed":
+            assert not self.paused, "P6: claimed while the scheduler was paused"
             task["fence"] = payload["fence"]
             run["claims"] = run.get("claims", 0) + 1
             run |= {
@@ -138,6 +141,10 @@ def replay(world: World, workspace_id: str, events: list[Any]) -> None:
     for event in events:
         if event.task_id is not None:
             told.see(event)
+        elif event.event_type in ("scheduler.paused", "scheduler.resumed"):
+            told.paused = event.payload["paused"]
+    switched = world.db.execute(SWITCH, [workspace_id]).fetchone()
+    assert told.paused == (switched is not None)
     assert set(world.db.execute(EDGES, [workspace_id])) == {
         (*edge, told.satisfied(*edge)) for edge in told.edges
     }

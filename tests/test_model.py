@@ -170,6 +170,12 @@ class Life(RuleBasedStateMachine):
         code = gates.pause(self.model, self.drive.now(), task, how)
         self.post(code, f"/api/tasks/{task.id}/{how}", reason="seen")
 
+    @rule(how=st.sampled_from(["pause", "resume", "resume"]))
+    def switch(self, how: str) -> None:
+        gates.switch(self.model, how)
+        self.post(None, f"/api/scheduler/{how}")
+        self.drive.claim(0, {"max_runs": 1, "lease_seconds": 60})
+
     @some_runs
     @rule(pick=PICK, fails=st.booleans())
     def force(self, pick: int, fails: bool) -> None:

@@ -238,7 +238,7 @@ def test_a_run_whose_time_comes_contends_from_then_on(
     world.advance(61)
     agent.claim().release(delay_seconds=60)
     world.advance(61)
-    assert world.promote() == 1
+    assert world.promote() >= 1
     assert len(agent.claims(max_runs=2)) == 1
 
 

@@ -16,6 +16,7 @@ class Model:
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
         self.leases: dict[tuple[str, int, int], Lease] = {}
+        self.paused = False
 
     # ── what there is ──
 
@@ -31,7 +32,7 @@ class Model:
         waiting = [
             run for run in self.runs()
             if run.status == "queued" and run.task.status == "ready" and run.available_at <= now
-            and run.task.paused_by is None
+            and run.task.paused_by is None and not self.paused
         ]  # fmt: skip
         return sorted(waiting, key=lambda r: (r.available_at - HEAD_START[r.task.priority], r.id))
 
@@ -183,12 +184,8 @@ class Model:
 
     def complete(self, now: float, lease: Lease, result: Any) -> None:
         run = lease.run
-        run.status, run.result, run.task.checkpoint, lease.ended = (
-            "completed",
-            result,
-            None,
-            "complete",
-        )
+        run.status, run.result, lease.ended = "completed", result, "complete"
+        run.task.checkpoint = None
         self.settle(now)
 
     def fail(self, now: float, lease: Lease, error: str, kind: str, retryable: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from server.api.batch import Batcher, refusal
-from server.api.context import Caller
+from server.api.context import EVERY_WORKSPACE, Caller
 from server.db.pool import Asked, Database
 from server.errors import Problem
 from server.rules.lanes import Claimer, Demands, eligible, read_demands
@@ -145,7 +145,9 @@ class Claiming:
 
     def offered(self, workspace_id: str, offers: int) -> None:
         """Runs came into the queue: as many waiters of each kind look, longest waiting first."""
-        self._wake(workspace_id, offers, None)
+        every = workspace_id == EVERY_WORKSPACE
+        for waiting in list(self._waiters) if every else [workspace_id]:
+            self._wake(waiting, offers, None)
 
     def poll(self) -> None:
         """Lets one waiter of each kind look, in case a hint was lost."""

@@ -1,7 +1,9 @@
 """What a handler knows of its request: the caller, and what the endpoint has read."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
 # What a path id names; a text that no such object can have answers as an unknown one.
 TaskId = Annotated[str, "task_not_found"]
 RunId = Annotated[str, "run_not_found"]
+ReviewId = Annotated[str, "review_not_found"]
 BridgeId = Annotated[str, "bridge_not_found"]
 SubscriptionId = Annotated[str, "subscription_not_found"]
 KeyId = Annotated[str, "key_not_found"]
 WorkspaceId = Annotated[str, "workspace_not_found"]
 
+# As an admin names all workspaces at once.
+EVERY_WORKSPACE: Final = "*"
 NO_BODY: Final[dict[str, Any]] = {}
 
 
@@ -204,3 +209,13 @@ class Context:
         finally:
             told.close()
         return False
+
+
+@asynccontextmanager
+async def leaving(ctx: Context) -> AsyncGenerator["asyncio.Task[None]"]:
+    """A task that ends when the client leaves."""
+    gone = asyncio.create_task(ctx.disconnected())
+    try:
+        yield gone
+    finally:
+        gone.cancel()

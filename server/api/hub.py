@@ -3,10 +3,11 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
+from server.api.context import EVERY_WORKSPACE
 from server.api.feed import Feed, pause
 from server.db.listen import listen
 from server.db.pool import Database
@@ -31,8 +32,11 @@ class Hub:
         self._db = db
         self._conninfo = conninfo
         self._offered = offered
+        # Told of every change of a workspace, here or elsewhere.
+        self.woken: Callable[[str], None] = lambda _: None
         self._name = secrets.token_hex(8)
         self._feeds: dict[str, Feed] = {}
+        self._watchers: dict[str, set[asyncio.Event]] = {}
         self._pending: dict[str, int] = {}
         self._sending: asyncio.Task[None] | None = None
         self._sent_at = 0.0
@@ -55,6 +59,19 @@ class Hub:
         """The live end of a workspace's log."""
         return self._feeds.setdefault(workspace_id, Feed(self._db, workspace_id))
 
+    @contextmanager
+    def watch(self, workspace_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever something was committed."""
+        news = asyncio.Event()
+        watchers = self._watchers.setdefault(workspace_id, set())
+        watchers.add(news)
+        try:
+            yield news
+        finally:
+            watchers.discard(news)
+            if not watchers:
+                self._watchers.pop(workspace_id, None)
+
     def streams(self) -> int:
         """How many streams this process serves."""
         return sum(map(len, self._feeds.values()))
@@ -63,6 +80,7 @@ class Hub:
         """Ends all streams."""
         for feed in self._feeds.values():
             feed.close()
+        self._wake(EVERY_WORKSPACE)
 
     def poll(self) -> None:
         """Lets every stream look, in case a hint was lost."""
@@ -118,9 +136,14 @@ class Hub:
                 self._offered(workspace_id, int(offers))
 
     def _wake(self, workspace_id: str) -> None:
-        feed = self._feeds.get(workspace_id)
-        if feed is not None:
-            feed.hint()
+        self.woken(workspace_id)
+        every = workspace_id == EVERY_WORKSPACE
+        for name in list(self._feeds) if every else [workspace_id]:
+            if name in self._feeds:
+                self._feeds[name].hint()
+        for name in list(self._watchers) if every else [workspace_id, EVERY_WORKSPACE]:
+            for news in self._watchers.get(name, ()):
+                news.set()
 
     async def _send(self) -> None:
         try:

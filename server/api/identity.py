@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 from server import limits
 from server.api import headers as read
-from server.api.context import Caller, make_caller
+from server.api.context import EVERY_WORKSPACE, Caller, make_caller
 from server.api.headers import Headers
 from server.api.query import query_pairs
 from server.api.rates import Buckets, Failures, make_room
@@ -24,7 +24,6 @@ from server.store.workspaces import WorkspaceRow, find_workspace
 from server.telemetry import AuthFailed, occur
 
 DEFAULT_WORKSPACE: Final = "default"
-EVERY_WORKSPACE: Final = "*"
 # A stream looks at its key every four seconds, so that five pass at most until it ends.
 LIVING_SECONDS: Final = 1.0
 

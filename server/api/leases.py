@@ -1,15 +1,13 @@
 """Leases: claim, heartbeat, complete, fail, release, and who holds what."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
+from server import limits
 from server.api.claiming import Claimed, Wish, make_claimer
-from server.api.context import Context, RunId
+from server.api.context import Context, RunId, leaving
 from server.api.holding import lease_call, plain
 from server.api.paging import pages
 from server.contract.base import Encoded
@@ -24,14 +22,14 @@ from server.contract.leases import (
     LeaseFailRequest,
     LeaseFailResponse,
     LeaseListQuery,
-    LeaseListResponse,
     LeaseReleaseRequest,
     LeaseResponse,
     LeaseVerifyRequest,
     LeaseVerifyResponse,
 )
+from server.contract.reviews import LeaseListResponse
 from server.errors import Problem
-from server.store import leases
+from server.store import leases, reviews
 
 
 class Fenced(msgspec.Struct):
@@ -73,7 +71,7 @@ async def claim(
     )
     if not body.wait_seconds:
         return await services.claiming.claim(ctx.workspace_id, wish, ctx.has_left)
-    async with _gone(ctx) as gone:
+    async with leaving(ctx) as gone:
         limit = await services.settings.of(ctx.workspace_id, "max_waiting_claims")
         return await services.claiming.wait(ctx.workspace_id, wish, body.wait_seconds, gone, limit)
 
@@ -154,7 +152,11 @@ async def list_leases(ctx: Context, query: LeaseListQuery) -> Encoded[LeaseListR
         after_id=after_id,
         limit=query.limit,
     )
-    return pages(ctx, query, "leases", rows, extra='"reviews":[],')
+    held = [] if query.cursor else await reviews.held_reviews(
+        ctx.services.db, workspace_id=ctx.workspace_id, session_id=ctx.caller.session_id,
+        limit=limits.REVIEWS_HELD_LIMIT_COUNT,
+    )  # fmt: skip
+    return pages(ctx, query, "leases", rows, extra=f'"reviews":[{",".join(held)}],')
 
 
 async def verify(ctx: Context, body: LeaseVerifyRequest) -> Encoded[LeaseVerifyResponse]:
@@ -170,13 +172,3 @@ async def verify(ctx: Context, body: LeaseVerifyRequest) -> Encoded[LeaseVerifyR
 
 def _all(wish: ClaimWish, got: Claimed) -> str:
     return f',"claims":[{",".join(got.claims)}]' if wish.max_runs > 1 else ""
-
-
-@asynccontextmanager
-async def _gone(ctx: Context) -> AsyncIterator["asyncio.Task[None]"]:
-    """A task that ends when the client leaves."""
-    gone = asyncio.create_task(ctx.disconnected())
-    try:
-        yield gone
-    finally:
-        gone.cancel()

@@ -6,13 +6,11 @@ from server import limits
 from server.api import (
     approvals,
     bulk,
-    dashboard,
     dependencies,
     docs,
     drafts,
     events,
     graphs,
-    inbox,
     inspect,
     keys,
     leases,
@@ -21,13 +19,15 @@ from server.api import (
     pauses,
     profiles,
     runs,
-    sessions,
+    scheduler,
     streams,
     tasks,
     tickets,
     workspaces,
 )
 from server.api.bridge_routes import BRIDGES
+from server.api.observe_routes import OBSERVE
+from server.api.review_routes import REVIEWS
 from server.api.route import Route
 from server.api.run_routes import FORCE, LEASE_ERRORS, MANUAL, RUNS
 
@@ -113,7 +113,7 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/start", tasks.start_task, "tasks.start", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists", "review_open",
             "attempts_exhausted", "task_blocked", "lane_limit",
         ),
     ),
@@ -176,7 +176,7 @@ TASKS: Final = (
     Route(
         "POST", "/api/tasks/{id}/runs", tasks.enqueue_run, "tasks.enqueue_run", "AOM", (201,),
         keyed=True, errors=(
-            "task_not_found", "task_draft", "task_canceled", "open_run_exists",
+            "task_not_found", "task_draft", "task_canceled", "open_run_exists", "review_open",
             "attempts_exhausted", "lane_limit",
         ),
     ),
@@ -209,28 +209,26 @@ TASKS: Final = (
     ),
 )  # fmt: skip
 
-OBSERVE: Final = (
-    Route("GET", "/api/observe/tasks/dashboard", dashboard.get_dashboard, "tasks.dashboard"),
-    Route("GET", "/api/observe/tasks/inbox", inbox.get_inbox, "tasks.inbox"),
-    *(
-        Route(
-            "POST", f"/api/tasks/{{id}}/triage/{action}", handler, f"tasks.triage_{action}",
-            "AOM", errors=("task_not_found",),
-        )
-        for action, handler in (
-            ("read", inbox.triage_read), ("archive", inbox.triage_archive),
-            ("unarchive", inbox.triage_unarchive), ("dismiss", inbox.triage_dismiss),
-        )
-    ),
-    Route("GET", "/api/task-runs", runs.search_runs, "runs.list"),
+SCHEDULER: Final = (
     Route(
-        "GET", "/api/runs/{id}/inspect", inspect.inspect_run, "tasks.inspect",
-        errors=("run_not_found",),
+        "GET", "/api/scheduler", scheduler.get_scheduler, "tasks.scheduler_status",
+        every_workspace=True,
     ),
-    Route("GET", "/api/sessions", sessions.list_sessions, "sessions.list"),
     Route(
-        "GET", "/api/observe/stream", streams.stream_workspace, "observe.stream",
-        media_type="text/event-stream",
+        "GET", "/api/scheduler/backlog", scheduler.get_backlog, "tasks.scheduler_backlog",
+        every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/pause", scheduler.pause_scheduler, "tasks.scheduler_pause", "OM",
+        operator=True, every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/resume", scheduler.resume_scheduler, "tasks.scheduler_resume",
+        "OM", operator=True, every_workspace=True,
+    ),
+    Route(
+        "POST", "/api/scheduler/drain", scheduler.drain_scheduler, "tasks.scheduler_drain", "OM",
+        operator=True, every_workspace=True,
     ),
 )  # fmt: skip
 
@@ -281,5 +279,7 @@ OPERATIONS: Final = (
 )  # fmt: skip
 
 ROUTES: Final = (
-    *HOT, *TASKS, *OBSERVE, *RUNS, *MANUAL, *FORCE, *BRIDGES, *KEYS, *WORKSPACES, *OPERATIONS,
+    *HOT, *TASKS, *OBSERVE, *SCHEDULER, *RUNS, *MANUAL, *FORCE, *REVIEWS,
+    *BRIDGES, *KEYS, *WORKSPACES,
+    *OPERATIONS,
 )  # fmt: skip

@@ -21,7 +21,11 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 PARTS = (
     "budgets.sql",
     "wire.sql",
+    "scheduler.sql",
+    "reviews.sql",
     "slots.sql",
+    "backlog.sql",
+    "starvation.sql",
     "gates.sql",
     "drafts.sql",
     "approvals.sql",

@@ -111,7 +111,7 @@ select json_build_object('sequence', %(sequence)s::bigint, 'session_id', %(sessi
            from lease l
           where l.workspace_id = %(workspace_id)s and l.session_id = %(session_id)s
             and l.ended_at is null),
-         'scheduler_paused', false)::text
+         'scheduler_paused', _scheduler_paused(%(workspace_id)s))::text
 """
 
 

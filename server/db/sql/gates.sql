@@ -1,5 +1,5 @@
--- The gates of a claim, made after slots.sql: what holds for every claim of a run, by hand too. Explain and inspect,
--- and the refusals of claims, starts and publications tell of no others.
+-- The gates of a claim, made after slots.sql and scheduler.sql: what holds for every claim of a run, by hand too.
+-- Explain and inspect, and the refusals of claims, starts and publications tell of no others.
 
 -- What a task still waits for, the first 20 of them.
 create function _awaited(p_ws text, p_task_id text) returns jsonb language sql stable as $$
@@ -37,11 +37,24 @@ returns table (rule int, code text, message text, evidence jsonb) language sql s
    where _is_leased(p_run.status) and l.workspace_id = p_task.workspace_id and l.run_id = p_run.run_id
      and l.fence = p_run.fence
   union all
+  select 2, 'review_open', 'The task waits for the review of its newest run.', jsonb_build_object(
+           'review_id', _open_review(p_task.workspace_id, p_run.run_id))
+   where p_run.review = 'open' and not p_task.canceled
+  union all
+  select 2, 'review_blocked', 'A review has stopped the task until a person decides.', jsonb_build_object(
+           'review_id', (select v.review_id from review v where v.workspace_id = p_task.workspace_id
+              and v.run_id = p_run.run_id and v.gating order by v.review_round desc, v.attempt desc limit 1))
+   where p_run.review = 'blocked' and not p_task.canceled
+  union all
   select 2, 'task_terminal', 'The task has ended.', jsonb_build_object('status', p_task.status)
    where not _is_open(p_run.status) and _has_ended(p_task.status)
   union all
   select 2, 'no_run', 'The task has no run in the queue.', jsonb_build_object('status', p_task.status)
-   where not _is_open(p_run.status) and not _has_ended(p_task.status)
+   where not _is_open(p_run.status) and not _has_ended(p_task.status) and p_run.review is null
+  union all
+  select 3, 'scheduler_paused', 'The scheduler is paused.',
+         jsonb_build_object('paused_scope', _scope(s.workspace_id), 'paused_reason', s.paused_reason)
+    from _pausing(p_task.workspace_id) s
   union all
   select 4, 'awaiting_approval', 'The task waits for a person''s approval.',
          jsonb_build_object('approval_state', p_task.approval_state)
@@ -97,4 +110,11 @@ begin
   if v_reasons <> '[]' then
     perform _refuse('task_blocked', jsonb_build_object('reasons', v_reasons));
   end if;
+end $$;
+
+-- Refuses the claim of a queued run.
+create function _refuse_claim(p_task task, p_run run, p_now timestamptz) returns void language plpgsql as $$
+begin
+  perform _refuse('run_not_claimable', jsonb_build_object('reasons',
+    _closed(p_task, p_run, p_now, '{3,4,5,6,7,8,9}')));
 end $$;

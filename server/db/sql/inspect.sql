@@ -28,6 +28,13 @@ create function _inspected_event(p_event event) returns json language sql stable
     'timestamp', _utc(p_event.at))
 $$;
 
+create function _inspected_scheduler(p_ws text) returns json language sql stable as $$
+  select json_build_object(
+    'paused', p.workspace_id is not null, 'paused_by', p.paused_by, 'paused_at', _utc(p.paused_at),
+    'reason', p.paused_reason, 'updated_at', _utc(coalesce(p.paused_at, _last_resume(p_ws))))
+    from (values (1)) one left join _pausing(p_ws) p on true
+$$;
+
 -- The session that a run is bound to; one that is not stored any more is missing.
 create function _inspected_session(p_ws text, p_task_id text, p_session_id text, p_since timestamptz) returns json
 language sql stable as $$
@@ -78,7 +85,7 @@ begin
    where l.workspace_id = p_workspace_id and l.run_id = v_run.run_id and l.fence = v_run.fence;
   select w.settings into v_settings from workspace w where w.workspace_id = p_workspace_id;
   v_free := v_run.run_id = v_task.newest_run_id and not exists (select from _gates(v_task, v_run, v_now));
-  v_since_queued := v_now - greatest(v_run.available_at, v_task.ready_at);
+  v_since_queued := v_now - greatest(v_run.available_at, v_task.ready_at, _last_resume(p_workspace_id));
   return json_build_object(
     'shown', json_build_object(
       'target', case when p_run_id is null then 'task' else 'run' end,
@@ -99,13 +106,15 @@ begin
          from (select e as event from event e
                 where e.workspace_id = p_workspace_id and e.task_id = v_task.task_id
                 order by e.sequence desc limit 10) x),
-      'scheduler', '{"paused": false, "paused_by": null, "paused_at": null, "reason": null, "updated_at": null}'::json,
+      'scheduler', _inspected_scheduler(p_workspace_id),
       'as_of', _utc(v_now)),
     'run_id', v_run.run_id, 'run_status', v_run.status, 'attempt', v_run.attempt,
     'lease_expiries', v_run.lease_expiries, 'newest', v_run.run_id = v_task.newest_run_id,
     'task_id', v_task.task_id, 'task_status', v_task.status, 'approval_state', v_task.approval_state,
     'open_run', exists (select from run r where r.workspace_id = p_workspace_id
        and r.run_id = v_task.newest_run_id and _is_open(r.status)),
+    'review', (select r.review from run r where r.workspace_id = p_workspace_id
+       and r.run_id = v_task.newest_run_id and not v_task.canceled),
     'lease_until', case when _is_live(v_lease) then _utc(v_lease.lease_until) end,
     'heartbeat_at', case when _is_live(v_lease) then _utc(v_lease.heartbeat_at) end,
     'stuck', _is_stuck(v_run.status, v_lease, v_now),

@@ -84,7 +84,7 @@ begin
   select o.ctid into v_offer from offer o
    where o.workspace_id = p_workspace_id and o.run_id = p_run_id for no key update;
   if not found then
-    perform _refuse('run_not_claimable', jsonb_build_object('reasons', _closed(v_task, v_run, v_now, '{3,4,5,6,7,8,9}')));
+    perform _refuse_claim(v_task, v_run, v_now);
   end if;
 
   v_agent := _bind_session(p_workspace_id, p_session_id, v_cause.agent_name);
@@ -94,6 +94,9 @@ begin
   select a.body into v_claim from _lease_out(p_workspace_id,
     array[row(0, 0, p_session_id, v_agent, 1, p_lease_seconds, null, null, v_cause, 'manual')::claim_call],
     array[row(0, p_run_id, v_run.task_id, v_offer, v_place)::claimed_run], p_outer, p_inner) a;
+  if v_claim is null then
+    perform _refuse_claim(v_task, v_run, v_now);
+  end if;
   if v_task.concurrency_key is not null then
     perform _leave_contest(p_workspace_id, array[row(0, p_run_id, v_run.task_id, null, v_place)::claimed_run]);
   end if;

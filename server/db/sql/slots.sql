@@ -19,6 +19,7 @@ create table contender (
   run_id word,
   task_id word not null,
   available_at timestamptz not null,
+  waiting_since timestamptz not null,        -- as in offer
   primary key (run_id, workspace_id));
 create index contender_order on contender (
   workspace_id, concurrency_key, lane_id, priority, concurrency_limit, rank_at, run_id);
@@ -85,8 +86,10 @@ begin
           where o.workspace_id = p_ws and o.concurrency_key = x.key offset 0) k
        where k.run_id not in (select f.run_id from first f)))
   ), made as (
-    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, concurrency_key)
-    select p_ws, f.lane_id, f.priority, f.rank_at, f.run_id, f.task_id, f.available_at, f.concurrency_key
+    insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, waiting_since,
+                       concurrency_key)
+    select p_ws, f.lane_id, f.priority, f.rank_at, f.run_id, f.task_id, f.available_at, f.waiting_since,
+           f.concurrency_key
       from first f
     on conflict (workspace_id, run_id) do nothing
   )
@@ -101,6 +104,7 @@ begin
   perform _lock_slots(p_ws, p_keys);
   with newest as (
     select t.concurrency_key, t.concurrency_limit, r.lane_id, t.priority, r.run_id, t.task_id, r.available_at,
+           greatest(r.available_at, t.ready_at) as waiting_since,
            _is_free(t::task, r::run) and r.available_at <= p_now as waits
       from unnest(p_tasks) x (task_id)
       cross join lateral (select k.* from task k where k.workspace_id = p_ws and k.task_id = x.task_id
@@ -108,24 +112,31 @@ begin
       cross join lateral (select k.* from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r
   ), gone as (
-    delete from contender c using newest n
-     where c.workspace_id = p_ws and c.run_id = n.run_id and not n.waits
+    delete from contender c
+     using newest n
+     cross join lateral (select k.ctid from contender k
+       where k.run_id = n.run_id and k.workspace_id = p_ws offset 0) k
+     where c.ctid = k.ctid and not n.waits
   ), moved as (
-    delete from offer o using newest n
-     where o.workspace_id = p_ws and o.run_id = n.run_id
-       and (o.lane_id, o.priority, o.available_at) <> (n.lane_id, n.priority, n.available_at)
+    delete from offer o
+     using newest n
+     cross join lateral (select k.ctid, k.lane_id, k.priority, k.available_at from offer k
+       where k.workspace_id = p_ws and k.run_id = n.run_id offset 0) k
+     where o.ctid = k.ctid
+       and (k.lane_id, k.priority, k.available_at) <> (n.lane_id, n.priority, n.available_at)
   )
   insert into contender as c (workspace_id, concurrency_key, concurrency_limit, lane_id, priority, rank_at, run_id,
-                              task_id, available_at)
+                              task_id, available_at, waiting_since)
   select p_ws, n.concurrency_key, n.concurrency_limit, n.lane_id, n.priority,
          n.available_at - make_interval(secs => _head_start(w.settings, n.priority)), n.run_id, n.task_id,
-         n.available_at
+         n.available_at, n.waiting_since
     from newest n join workspace w on w.workspace_id = p_ws
    where n.waits
   on conflict (run_id, workspace_id) do update
     set concurrency_limit = excluded.concurrency_limit, lane_id = excluded.lane_id, priority = excluded.priority,
         rank_at = case when (c.priority, c.available_at) = (excluded.priority, excluded.available_at)
-                       then c.rank_at else excluded.rank_at end, available_at = excluded.available_at;
+                       then c.rank_at else excluded.rank_at end, available_at = excluded.available_at,
+        waiting_since = excluded.waiting_since;
   return _fill_slots(p_ws, p_keys);
 end $$;
 
@@ -170,8 +181,12 @@ declare
   v_keys text[];
 begin
   with gone as (
-    delete from contender c using unnest(p_claimed) x
-     where c.workspace_id = p_ws and c.run_id = x.run_id returning c.concurrency_key
+    delete from contender c
+     using unnest(p_claimed) x
+     cross join lateral (select k.ctid from contender k
+       where k.run_id = x.run_id and k.workspace_id = p_ws offset 0) k
+     where c.ctid = k.ctid
+    returning c.concurrency_key
   )
   select array_agg(distinct g.concurrency_key) into v_keys from gone g;
   return _fill_slots(p_ws, v_keys);
@@ -189,8 +204,10 @@ begin
     cross join lateral (select from task t
       where t.workspace_id = p_ws and t.task_id = c.task_id for no key update skip locked) t
    where c.workspace_id = p_ws and c.run_id = p_run_id;
-  insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, concurrency_key)
-  select p_ws, c.lane_id, c.priority, c.rank_at, c.run_id, c.task_id, c.available_at, c.concurrency_key
+  insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, waiting_since,
+                     concurrency_key)
+  select p_ws, c.lane_id, c.priority, c.rank_at, c.run_id, c.task_id, c.available_at, c.waiting_since,
+         c.concurrency_key
     from contender c
    where c.workspace_id = p_ws and c.run_id = p_run_id and c.concurrency_key = v_key
      and p_lanes @> array[c.lane_id] and c.priority >= p_priority_min

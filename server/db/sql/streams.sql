@@ -5,7 +5,7 @@
 create function _is_signal(p_type text, p_actor_kind text, p_payload jsonb) returns boolean
 language sql immutable as $$
   select p_type in ('task.run_canceled', 'task.run_lease_expired', 'task.run_operator_forced_fail',
-                    'task.paused', 'task.resumed')
+                    'task.paused', 'task.resumed', 'scheduler.paused', 'scheduler.resumed')
       or p_type in ('task.run_completed', 'task.run_failed', 'task.run_released')
          and (p_actor_kind <> 'agent_session' or p_payload ->> 'manual' = 'true')
 $$;
@@ -30,7 +30,8 @@ create function _upwards(p_ws text, p_task_id text) returns setof text language 
   select u.task_id from up u
 $$;
 
--- What these events tell these sessions: leases that ended without their doing, pauses of what they hold.
+-- What these events tell these sessions: leases that ended without their doing, pauses of what they hold
+-- and of the scheduler.
 create function _signals(p_ws text, p_sessions text[], p_after bigint, p_upto bigint)
 returns table (sequence bigint, session_id text, name text, data json) language sql stable as $$
   with signal as materialized (
@@ -56,5 +57,12 @@ returns table (sequence bigint, session_id text, name text, data json) language 
     cross join lateral (select w.body from task_reference_wire w
       where w.workspace_id = p_ws and w.task_id = l.task_id offset 0) t
    where e.event_type in ('task.paused', 'task.resumed') and e.task_id in (select _upwards(p_ws, l.task_id))
+  union all
+  select e.sequence, s.session_id, 'paused', json_build_object(
+           'task_id', null, 'run_id', null, 'paused', _scheduler_paused(p_ws), 'paused_by_task_id', null,
+           'scope', e.payload -> 'scope')
+    from signal e cross join unnest(p_sessions) s (session_id)
+   where e.event_type in ('scheduler.paused', 'scheduler.resumed')
+     and e.payload -> 'paused' <> e.payload -> 'previous_paused'
   order by 1
 $$;
