@@ -22,6 +22,15 @@ def clients(worklease: Server) -> tuple[Client, Client]:
     return worklease.workspace()
 
 
+@pytest.fixture
+def reviewer(worklease: Server, clients: tuple[Client, Client]) -> Client:
+    """Another agent of the same workspace: nobody reviews its own work."""
+    whoami = clients[0].whoami()
+    assert whoami.workspace
+    key = worklease.admin.keys.create("reviewer", "agent", workspace=whoami.workspace.name)
+    return worklease.client(api_key=key.secret)
+
+
 @contextmanager
 def working(
     client: Client, handler: Callable[..., Any], *, reviews: bool = False, **options: Any

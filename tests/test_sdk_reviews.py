@@ -9,19 +9,9 @@ from typing import Any
 import pytest
 
 from agent_sdk import Client, Fail, Lease, ReviewLease, Verdict, Worker
-from agent_sdk.testing import Server
 from tests.agents import SOON, event_of, working
 
 GOOD = Verdict("approved", "reads well", 0.9)
-
-
-@pytest.fixture
-def reviewer(worklease: Server, clients: tuple[Client, Client]) -> Client:
-    """Another agent of the same workspace: nobody reviews its own work."""
-    whoami = clients[0].whoami()
-    assert whoami.workspace
-    key = worklease.admin.keys.create("reviewer", "agent", workspace=whoami.workspace.name)
-    return worklease.client(api_key=key.secret)
 
 
 @contextmanager
