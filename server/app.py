@@ -31,6 +31,7 @@ from server.loops import (
     approvals,
     cascade,
     cleanup,
+    digests,
     expiry,
     promotion,
     retention,
@@ -64,6 +65,8 @@ REVIEWS_SECONDS = 5.0
 REVIEWS_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
+DIGESTS_SECONDS = 1.0
+GAUGES_SECONDS = 15.0
 DELIVER_SECONDS = 1.0
 RETENTION_SECONDS = 60.0
 STARVATION_SECONDS = 15.0
@@ -248,6 +251,8 @@ def _start_loops(
         ),
         "reviews": (REVIEWS_SECONDS, partial(reviews.run_once, connect(), *most_reviews, changed)),
         "cascade": (CASCADE_SECONDS, partial(cascade.run_once, connect(), changed)),
+        "digests": (DIGESTS_SECONDS, partial(digests.run_once, connect())),
+        "gauges": (GAUGES_SECONDS, partial(digests.measure, db)),
         "deliveries": (DELIVER_SECONDS, sending.run_once),
         "retention": (RETENTION_SECONDS, partial(retention.run_once, db, connect(), changed)),
         "starvation": (

@@ -262,6 +262,14 @@ class Life(RuleBasedStateMachine):
             gates.expire_approvals(self.model, self.drive.now())
             self.drive.world.expire_approvals()
 
+    @rule()
+    def keep_digests(self) -> None:
+        self.drive.world.keep_digests()
+
+    @invariant()
+    def counted(self) -> None:
+        self.drive.recount()
+
     @invariant()
     def same(self) -> None:
         self.drive.compare()
