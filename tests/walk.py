@@ -66,6 +66,7 @@ def walk(workspace: Workspace) -> list[Answer]:
     story = Walk(workspace)
     for chapter in (
         _gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look, _review, _schedule,
+        _watch,
     ):  # fmt: skip
         chapter(story)
     return story.answers
@@ -250,6 +251,19 @@ def _schedule(story: Walk) -> None:
         operator.post(f"/api/runs/{lease.id}/release")
     ask(operator, "POST /api/scheduler/drain", timeout_seconds=0)
     ask(operator, "POST /api/scheduler/resume", reason="done")
+
+
+def _watch(story: Walk) -> None:
+    ask, operator = story.ask, story.operator
+    waits = story.task("needs a person", approval_policy="manual")
+    failed = story.task("failed")
+    story.broken(failed)
+    ask(operator, "POST /api/tasks/{id}/triage/read", failed.id)
+    story.claim(story.task("at work"))
+    ask(operator, "GET /api/observe/tasks/inbox")
+    ask(operator, "GET /api/observe/tasks/dashboard")
+    ask(operator, "POST /api/tasks/{id}/triage/dismiss", waits.id)
+    ask(operator, "POST /api/tasks/{id}/triage/archive", failed.id)
 
 
 def _first_frame(by: Client, path: str) -> str:
