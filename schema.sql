@@ -2337,6 +2337,7 @@ begin
     return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
                                                 p_outer_previous, p_inner_previous);
   end if;
+  -- In the order of the index, so that what waits for something else than time is not read.
   select (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
            order by r.due_at limit 1) <= v_now,
          exists (select from scheduler s where s.workspace_id in (p_workspace_id, '*') and s.paused_at is not null)
@@ -2367,12 +2368,9 @@ begin
   end loop;
   if cardinality(v_claimed) > 0 then
     return query select * from _lease_out(p_workspace_id, v_calls, v_claimed, p_outer, p_inner);
-    if not found then                        -- paused this moment
-      v_claimed := '{}';
+    if v_keyed then                          -- who skipped these slots meanwhile is to look again
+      return next row(-1, null, null, true, null, _leave_contest(p_workspace_id, v_claimed, found))::call_answer;
     end if;
-  end if;
-  if v_keyed then                            -- who skipped these slots meanwhile is to look again
-    return next row(-1, null, null, true, null, _leave_contest(p_workspace_id, v_claimed))::call_answer;
   end if;
 end $$;
 
@@ -2901,9 +2899,12 @@ begin
     )
     select array_agg(_event(e.cause, 'task.run_released', e.task_id, e.run_id, jsonb_build_object(
              'manual', false, 'reason', e.reason, 'note', e.note, 'previous_status', e.previous_status,
-             'session_id', f.session_id, 'available_at', _utc(e.available_at))) order by e.run_id),
+             'session_id', f.session_id, 'usage', u.body, 'available_at', _utc(e.available_at))) order by e.run_id),
            array_agg(e.task_id order by e.run_id)
-      into v_events, v_tasks from released e join freed f using (run_id);
+      into v_events, v_tasks
+      from released e join freed f using (run_id)
+      cross join lateral (select u.body from run_usage_wire u
+        where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
     select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_released') x;

@@ -199,6 +199,26 @@ DeliveryMade = Occurrence(
 )
 
 
+TasksCounted = Occurrence(
+    "tasks_counted", valued=_number("worklease_tasks", "Tasks, by status.", "status")
+)
+RunsCounted = Occurrence(
+    "runs_counted", valued=_number("worklease_runs", "Runs, by status.", "status")
+)
+QueueMeasured = Occurrence(
+    "queue_measured", valued=_number("worklease_queue_depth", "Claimable runs.", "priority")
+)
+QueueAged = Occurrence(
+    "queue_aged",
+    valued=_number(
+        "worklease_queue_oldest_age_seconds", "Age of the oldest claimable run.", "priority"
+    ),
+)
+RunsStuck = Occurrence(
+    "runs_stuck", valued=_number("worklease_stuck_runs", "Runs that missed a heartbeat.")
+)
+
+
 def occur(what: Occurrence, /, count: float = 1, value: float | None = None, **facts: Fact) -> None:
     """Notes that something happened: in the metrics, and in the log if its level is on."""
     if what.counted is not None:

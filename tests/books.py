@@ -1,16 +1,19 @@
 """What must always be true of the tables, and what of them a refused call may not change."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
+
+from tests import recount
 
 Connection = psycopg.Connection[Any]
 
 TABLES = (
     "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
     "lease", "review", "review_lease", "lane", "offer", "contender", "event", "task_activity",
-    "idempotency_key", "agent_session", "cascade_task", "scheduler", "bridge", "subscription",
-    "delivery_cursor", "delivery",
+    "idempotency_key", "agent_session", "cascade_task", "scheduler", "triage", "bridge",
+    "subscription", "delivery_cursor", "delivery",
 )  # fmt: skip
 # The last-seen time of a known session may move with any call.
 ROWS = """
@@ -215,6 +218,7 @@ RULES = {
              and r.task_id = c.task_id and r.status in ('completed', 'failed'))
            and not exists (select from cascade_task w
              where w.workspace_id = c.workspace_id)""",
+    **recount.RULES,
 }  # fmt: skip
 
 
@@ -226,13 +230,15 @@ def snapshot(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
     }
 
 
-def faults(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
+def faults(
+    db: Connection, workspace_id: str, rules: Mapping[str, str] = RULES
+) -> dict[str, list[Any]]:
     """The rules that a workspace breaks, with the rows that break them."""
     with db.transaction():
         # Tables that grew a moment ago have no statistics, and loops over them would take minutes.
         db.execute("set local enable_nestloop = off")
         found = {
             rule: [row[0] for row in db.execute(query.encode(), {"ws": workspace_id})]
-            for rule, query in RULES.items()
+            for rule, query in rules.items()
         }
     return {rule: rows for rule, rows in found.items() if rows}

@@ -71,7 +71,7 @@ def _json(value: Any) -> str:
 
 
 def _statements(told: Told) -> list[str]:
-    return [re.search("Query Text: (.*?)\n", text)[1] for text in told]  # type: ignore[index]
+    return re.findall("Query Text: (.*?)\n", "\n".join(told))
 
 
 def _rows(told: Told) -> tuple[float, str]:

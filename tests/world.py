@@ -12,7 +12,7 @@ import psycopg
 
 from server.db import schema
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, expiry, promotion, retention, reviews, starvation
+from server.loops import approvals, digests, expiry, promotion, retention, reviews, starvation
 from server.loops.deliveries import Deliveries
 from server.net.outbound import Outbound
 from server.rules.seals import Seal
@@ -93,9 +93,15 @@ class World:
         return promoted
 
     def forget(self) -> int:
-        """One pass of the retention; how many rows went."""
+        """One pass of the retention, the digests being kept; how many rows went."""
+        self.keep_digests()
         deleted: int = self.run(lambda db: retention.run_once(db, db, self._changed))
         return deleted
+
+    def keep_digests(self) -> int:
+        """One pass of what keeps the digests behind the log; how many events it came further."""
+        kept: int = self.run(lambda _: digests.run_once(self._loop))
+        return kept
 
     def deliver(self, *former: bytes) -> int:
         """Passes of the deliveries until nothing is due; how many were begun."""

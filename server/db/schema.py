@@ -37,6 +37,9 @@ PARTS = (
     "observe.sql",
     "inspect.sql",
     "bridges.sql",
+    "digest.sql",
+    "dashboard.sql",
+    "inbox.sql",
     "retention.sql",
     "planner.sql",
 )

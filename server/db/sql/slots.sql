@@ -175,20 +175,20 @@ begin
   end loop;
 end $$;
 
--- What was claimed (its slots are locked) contends no longer. Answers how many offers its keys have then.
-create function _leave_contest(p_ws text, p_claimed claimed_run[]) returns int language plpgsql as $$
+-- What was claimed (its slots are locked) contends no longer; nothing was if the scheduler was paused this moment.
+-- Answers how many offers its keys have then.
+create function _leave_contest(p_ws text, p_claimed claimed_run[], p_leased boolean) returns int language plpgsql as $$
 declare
   v_keys text[];
 begin
-  with gone as (
-    delete from contender c
-     using unnest(p_claimed) x
-     cross join lateral (select k.ctid from contender k
-       where k.run_id = x.run_id and k.workspace_id = p_ws offset 0) k
-     where c.ctid = k.ctid
-    returning c.concurrency_key
+  with claimed as (
+    select k.* from unnest(p_claimed) x
+      cross join lateral (select k.concurrency_key, k.ctid as place from contender k
+        where k.run_id = x.run_id and k.workspace_id = p_ws offset 0) k
+  ), gone as (
+    delete from contender c using claimed x where c.ctid = x.place and p_leased
   )
-  select array_agg(distinct g.concurrency_key) into v_keys from gone g;
+  select array_agg(distinct x.concurrency_key) into v_keys from claimed x;
   return _fill_slots(p_ws, v_keys);
 end $$;
 
