@@ -236,7 +236,7 @@ begin
   perform _lock_runs(p_ws, array[p_task.newest_run_id]);
   perform _lock_slots(p_ws, array[p_from, p_task.concurrency_key]);
   update lease l set concurrency_key = p_task.concurrency_key
-   where l.workspace_id = p_ws and l.run_id = p_task.current_run_id and l.fence = p_task.fence and l.ended_at is null;
+   where l.workspace_id = p_ws and l.run_id = p_task.current_run_id and l.ended_at is null;
   delete from contender c where c.workspace_id = p_ws and c.run_id = p_task.newest_run_id;
   return _fill_slots(p_ws, array[p_from]);
 end $$;
