@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from tests import books, recount
 from tests.client import RefusedError
 from tests.factories import Held
+from tests.gates import claimable
 from tests.model import Lease, Task
 from tests.replay import replay
 from tests.transitions import Model
@@ -109,11 +110,12 @@ class Drive:
     def claim(self, session: int, wish: dict[str, Any]) -> None:
         """Claims runs: those that the model says, in its order."""
         now, agent = self.now(), self.agents[session]
-        expected = [(r.id, r.task.left) for r in self.model.claimable(now, wish["max_runs"])]
+        runs = claimable(self.model, now, wish["max_runs"])
+        expected = [(run.id, run.task.left) for run in runs]
         held = agent.claims(f"k{self.name()}", **wish)
         told = [(h.run_id, h.claim.budget_remaining.total_tokens) for h in held]
         assert told == expected
-        leases = self.model.claim(now, wish["lease_seconds"], wish["max_runs"])
+        leases = self.model.claim(now, wish["lease_seconds"], runs)
         self.claimed += map(Claimed, held, leases)
 
     def call(self, claimed: Claimed, operation: str, body: dict[str, Any], same: bool) -> bool:

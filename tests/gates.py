@@ -1,8 +1,9 @@
-"""What opens and closes gates in the reference model: drafts, approvals, pauses, the scheduler."""
+"""What opens and closes gates in the reference model: drafts, approvals, pauses, slots."""
 
+from collections import Counter
 from collections.abc import Iterator
 
-from tests.model import ENDED, Task
+from tests.model import ENDED, Run, Task
 from tests.transitions import Model
 
 
@@ -63,3 +64,15 @@ def pause(model: Model, now: float, task: Task, how: str) -> str | None:
 def switch(model: Model, how: str) -> None:
     """Stops all claims of the workspace, or lets them go on."""
     model.paused = how == "pause"
+
+
+def claimable(model: Model, now: float, count: int) -> list[Run]:
+    """The first runs of the queue that there are slots for."""
+    taken: list[Run] = []
+    active = Counter(each.run.task.slots[0] for each in model.live() if each.run.task.slots)
+    for run in model.queue(now):
+        key, limit = run.task.slots or ("", 0)
+        if len(taken) < count and (not key or active[key] < limit):
+            taken.append(run)
+            active[key] += 1
+    return taken

@@ -117,6 +117,11 @@ class Run:
     def used(self) -> int:
         return sum(self.usage.values())
 
+    def use(self, tokens: int) -> None:
+        """What the holder tells of its claim: the greatest value counts."""
+        assert self.fence is not None
+        self.usage[self.fence] = max(tokens, self.usage.get(self.fence, 0))
+
 
 @dataclass(eq=False)
 class Lease:

@@ -244,7 +244,7 @@ class Life(RuleBasedStateMachine):
         same = (run.error, run.failure_kind) == (error, "error")
         body = {"error": error, "retryable": retryable} | used(tokens)
         if self.drive.call(claimed, "fail", body, same):
-            self.model.fail(now, claimed.lease, error, "error", retryable, tokens)
+            self.model.fail(now, claimed.lease, error, retryable, tokens)
 
     @some_claims
     @rule(pick=PICK, delay=st.sampled_from([0, 0, 30]), tokens=TOKENS)
