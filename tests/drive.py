@@ -7,7 +7,7 @@ from tests import books, recount
 from tests.client import RefusedError
 from tests.factories import Held
 from tests.gates import claimable
-from tests.model import Lease, Task
+from tests.model import Lease, Task, judge
 from tests.replay import replay
 from tests.transitions import Model
 from tests.world import World
@@ -123,7 +123,7 @@ class Drive:
         held, lease = claimed
         task = lease.run.task
         known = self.model.tasks.get(task.id) is task
-        code = self.model.judge(lease, operation, same) if known else "run_not_found"
+        code = judge(lease, operation, same) if known else "run_not_found"
         expected = None if code == "replay" else code
         self.told = self.both(expected, lambda: held.call(operation, **body))
         assert expected or held.agent.replayed == (code == "replay")
@@ -160,7 +160,7 @@ class Drive:
         }  # fmt: skip
         assert set(rows(TASKS, [self.workspace.id])) == {
             (t.id, t.status, t.canceled, t.draft, t.approval, t.paused_by, t.fence, t.version,
-             len(t.runs), t.waiting, *(t.slots or (None, None)), t.max_total_tokens,
+             t.attempts, t.waiting, *(t.slots or (None, None)), t.max_total_tokens,
              t.newest.attempt if t.newest and t.status == "in_progress" else None, t.checkpoint)
             for t in model.tasks.values()
         }  # fmt: skip

@@ -36,7 +36,8 @@ def decide(model: Model, now: float, task: Task, how: str) -> str | None:
         return "task_canceled"
     task.approval = {"approve": "approved", "reject": "rejected"}[how]
     task.version += 1
-    startable = not task.open and not task.draft and len(task.runs) < task.max_attempts
+    startable = not task.open and not task.draft and task.attempts < task.max_attempts
+    startable = startable and task.status != "pending"
     if how == "approve" and startable:
         model.enqueue(task, now)
     model.settle(now)

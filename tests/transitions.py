@@ -113,7 +113,11 @@ class Model:
             return "task_canceled"
         if task.open:
             return "open_run_exists"
-        if len(task.runs) >= task.max_attempts:
+        if task.status == "pending":
+            return "review_open"
+        if gated and task.gate == "blocked":
+            return "task_blocked"
+        if task.attempts >= task.max_attempts:
             return "attempts_exhausted"
         if gated and task.gated:
             return "task_blocked"
@@ -139,6 +143,7 @@ class Model:
         if run.task.newest is not run:
             return "run_superseded"
         self.enqueue(run.task, now, run)
+        run.close()
         self.settle(now)
         return None
 
@@ -165,6 +170,7 @@ class Model:
         self._end(run, "force")
         run.status, run.failure_kind, run.retryable = "failed", "operator_forced", False
         run.error = reason
+        run.ask(now)
         self.settle(now)
         return None
 
@@ -186,7 +192,8 @@ class Model:
         run = lease.run
         run.use(tokens)
         run.status, run.result, lease.ended = "completed", result, "complete"
-        run.task.checkpoint = None
+        if not run.ask(now):
+            run.task.checkpoint = None
         self.settle(now)
 
     def fail(self, now: float, lease: Lease, error: str, retryable: bool, tokens: int) -> None:
@@ -198,21 +205,6 @@ class Model:
         lease.run.use(tokens)
         lease.run.status, lease.run.available_at, lease.ended = "queued", now + delay, "release"
         self.settle(now)
-
-    def judge(self, lease: Lease, operation: str, same: bool) -> str | None:
-        """What a call of its holder meets: a code, `replay`, or None if the lease is live."""
-        run, ended = lease.run, lease.ended
-        older = lease.fence < (run.fence or 0)
-        if operation == ended == "release" and (older or run.status not in ENDED):
-            return "replay"
-        if older:
-            return "stale_fence"
-        if run.status == "canceled":
-            return "run_canceled"
-        if run.status in ("completed", "failed"):
-            return "replay" if ended == operation and same else "task_run_already_terminal"
-        lost = {"release": "released", "expiry": "expired", "revoke": "revoked"}.get(ended or "")
-        return f"lease_{lost}" if lost else None
 
     def sweep(self, now: float) -> None:
         for lease in [lease for lease in self.live() if lease.until <= now]:
@@ -256,6 +248,8 @@ class Model:
             if task.open:
                 self._end(task.open, "cancel")
                 task.open.status = "canceled"
+            for run in task.runs:
+                run.close()
             task.canceled, task.checkpoint = True, None
             task.version += 1
         for child in task.children:
@@ -263,6 +257,7 @@ class Model:
 
     def enqueue(self, task: Task, at: float, previous: Run | None = None) -> Run:
         run = Run(task, len(task.runs) + 1, at, previous, previous.retries if previous else 0)
+        run.rejected = previous.rejected if previous else None
         task.runs.append(run)
         return run
 
@@ -287,8 +282,10 @@ class Model:
         run, task = lease.run, lease.run.task
         run.status, run.error, run.failure_kind = "failed", error, kind
         run.retryable, lease.ended = retryable, how
-        if retryable and len(task.runs) < task.max_attempts and not task.canceled:
+        if retryable and task.attempts < task.max_attempts and not task.canceled:
             self.enqueue(task, now + task.retry_seconds, run).retries += 1
+        else:
+            run.ask(now)
 
     def _lapse(self, now: float, lease: Lease) -> None:
         run, task = lease.run, lease.run.task
