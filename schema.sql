@@ -178,6 +178,7 @@ create table task (
   on_dependency_failure word not null,
   max_lease_expiries smallint not null,
   deadline_seconds int,
+  review_policy word not null default 'none',
   concurrency_key word,                      -- what only so many leased runs may share: slots.sql
   concurrency_limit int,
   max_total_tokens bigint,                   -- the budget: budgets.sql
@@ -215,6 +216,8 @@ create table task_body (
   paused_by text,
   paused_at timestamptz,
   paused_reason text,
+  review_max_rounds smallint not null default 3,
+  review_timeout_seconds int not null default 86400,
   primary key (workspace_id, task_id),
   foreign key (workspace_id, task_id) references task on delete cascade);
 create index task_body_paused on task_body (workspace_id, task_id) where paused_at is not null;
@@ -261,6 +264,10 @@ create table run (
   chain int not null default 1,              -- length of that chain
   failure_kind word,
   retryable boolean,
+  review word,                               -- of its gating review: open, or blocked until a person decides
+  parent_run_id word,                        -- of a continuation and its retries: the run that was rejected,
+  review_id word,                            -- in which review,
+  review_round int,                          -- and how many rejections there have been, and one
   origin_kind word not null,
   origin_ref text not null,
   idempotency_key text,
@@ -285,7 +292,7 @@ create unique index run_attempt on run (task_id, attempt, workspace_id);
 create index run_quarantined on run (workspace_id, run_id) where quarantined_at is not null;
 create index run_due on run (due_at, workspace_id) where due_at is not null;
 create index run_due_here on run (workspace_id, due_at) where due_at is not null;
-create index run_without_offer on run (workspace_id, lane_id) where due_at is not null;
+create index run_without_offer on run (lane_id, workspace_id) where due_at is not null;
 
 -- The wide values of a run; a row from the first of them on. No foreign key, as with lease: whoever writes here
 -- holds the run.
@@ -296,6 +303,7 @@ create table run_body (
   result json,
   error text,
   note text,
+  continuation json,                         -- what the rejection said: reason, missing_work, next_round_guidance
   progress_percent double precision,
   progress_message text,
   progress_at timestamptz,
@@ -435,6 +443,9 @@ create type lease_call as (
 
 -- One answer of a function of many callers: refused (code), repeated, or done, with the JSON to send.
 create type call_answer as (n int, code text, evidence jsonb, replayed boolean, body text, offers int);
+
+-- A gating review to be asked for: of a run that ended, or again after one that came to nothing (its parent).
+create type review_wish as (review_id text, run_id text, parent_review_id text, cause cause);
 
 create function _cause(p_cause jsonb) returns cause language sql stable as $$
   select jsonb_populate_record(null::cause, p_cause)
@@ -646,32 +657,36 @@ begin
   -- Demands first, each distinct set once: a missing lane is made before anything is queued in it.
   with wanted as materialized (
     select x.*, coalesce(x.run_id, _new_id('run')) as new_id, t.attempts_used, n.attempt as newest_attempt,
-           s.retries as source_retries, s.chain as source_chain,
-           _demands(t.owner_kind, t.owner_ref, x.network_channel, p.profile) as demands, t.place
+           s.retries as source_retries, s.chain as source_chain, s.parent_run_id, s.review_id, s.review_round,
+           c.continuation, _demands(t.owner_kind, t.owner_ref, x.network_channel, p.profile) as demands, t.place
       from unnest(p_runs) x
       cross join lateral (select k.*, k.ctid as place from task k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
       left join lateral (select k.attempt from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) n on true
-      left join lateral (select k.retries, k.chain from run k
+      left join lateral (select k.* from run k
         where k.workspace_id = p_ws and k.run_id = x.previous_run_id offset 0) s on true
+      -- Who tries a continuation again is told what it goes on from.
+      left join lateral (select k.continuation from run_body k where k.workspace_id = p_ws
+        and k.run_id = x.previous_run_id and s.parent_run_id is not null offset 0) c on true
       left join lateral (select k.profile from execution_profile k
         where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) p on true
   ), lanes as materialized (
     select l.demands, l.lane_id
       from _lanes(p_ws, array(select distinct w.demands from wanted w), p_asked) l
   ), queued as (
-    insert into run (workspace_id, run_id, task_id, attempt, previous_run_id, retries, chain, origin_kind,
-                     origin_ref, idempotency_key, network_channel, lane_id, first_queued_at, queued_at,
-                     available_at)
+    insert into run (workspace_id, run_id, task_id, attempt, previous_run_id, retries, chain, parent_run_id,
+                     review_id, review_round, origin_kind, origin_ref, idempotency_key, network_channel, lane_id,
+                     first_queued_at, queued_at, available_at)
     select p_ws, w.new_id, w.task_id, coalesce(w.newest_attempt, 0) + 1, w.previous_run_id,
-           coalesce(w.source_retries, 0) + w.automatic::int, coalesce(w.source_chain, 0) + 1,
-           (w.cause).origin_kind, (w.cause).origin_ref, w.idempotency_key, w.network_channel, l.lane_id,
+           coalesce(w.source_retries, 0) + w.automatic::int, coalesce(w.source_chain, 0) + 1, w.parent_run_id,
+           w.review_id, w.review_round, (w.cause).origin_kind, (w.cause).origin_ref, w.idempotency_key, w.network_channel, l.lane_id,
            p_now, p_now, greatest(w.available_at, p_now)
       from wanted w join lanes l using (demands)
   ), bodies as (
-    insert into run_body (workspace_id, run_id, metadata)
-    select p_ws, w.new_id, w.metadata from wanted w where w.metadata is not null
+    insert into run_body (workspace_id, run_id, metadata, continuation)
+    select p_ws, w.new_id, w.metadata, w.continuation
+      from wanted w where w.metadata is not null or w.continuation is not null
   ), linked as (
     update task t set newest_run_id = w.new_id, attempts_used = t.attempts_used + 1
       from wanted w where t.ctid = w.place
@@ -774,7 +789,9 @@ begin
 
     tasks := tasks || v_targets;
     who := who || v_target_who;
-    events := events || coalesce(v_ended, '{}') || coalesce(v_canceled, '{}');
+    events := events || coalesce(v_ended, '{}')
+      || _cancel_reviews(p_ws, p_now, v_targets, null, p_causes, v_target_who, 'task_canceled')
+      || coalesce(v_canceled, '{}');
     select array_agg(c.task_id order by c.task_id),
            array_agg(v_places -> c.parent_task_id ->> 0 order by c.task_id),
            array_agg((v_places -> c.parent_task_id ->> 1)::int order by c.task_id)
@@ -820,7 +837,8 @@ begin
              case when t.canceled then 'canceled'
                   when t.draft then 'draft'
                   when _is_leased(r.status) then 'in_progress'
-                  when r.status = 'needs_attention' then 'blocked'
+                  when r.status = 'needs_attention' or r.review = 'blocked' then 'blocked'
+                  when r.review = 'open' then 'pending'
                   when r.status in ('completed', 'failed') then r.status
                   -- A gate is closed (without an approval the second half is null).
                   when t.dependencies_waiting > 0 or t.approval_state <> 'approved' then 'blocked'
@@ -830,7 +848,7 @@ begin
         from unnest(v_front, v_by, v_who) f (task_id, by, who)
         cross join lateral (select k.*, k.ctid as place from task k
           where k.workspace_id = p_ws and k.task_id = f.task_id offset 0) t
-        left join lateral (select k.run_id, k.status from run k
+        left join lateral (select k.run_id, k.status, k.review from run k
           where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r on true
     ), moved as (
       update task t
@@ -1045,6 +1063,7 @@ create type task_input as (
   metadata json, payload json, available_at timestamptz, retry jsonb, on_dependency_failure text,
   max_lease_expiries smallint, deadline_seconds int, tags text[], depends_on text[], execution_profile jsonb,
   draft boolean, approval_policy text, approval_timeout_seconds int, on_approval_timeout text,
+  review_policy text, review_max_rounds smallint, review_timeout_seconds int,
   concurrency_key text, concurrency_limit int, budget jsonb);
 
 create function _task_inputs(p_tasks json, p_bulk boolean) returns task_input[] language plpgsql as $$
@@ -1053,7 +1072,8 @@ begin
     'scope', 'workspace', 'priority', 'medium', 'max_attempts', 3, 'auto_enqueue_on_ready', p_bulk,
     'retry', jsonb_build_object('strategy', 'exponential_jitter', 'base_seconds', 10, 'max_seconds', 3600),
     'on_dependency_failure', 'block', 'max_lease_expiries', 3, 'tags', '[]'::jsonb, 'depends_on', '[]'::jsonb,
-    'draft', false, 'approval_policy', 'none', 'on_approval_timeout', 'wait')), p_tasks) x);
+    'draft', false, 'approval_policy', 'none', 'on_approval_timeout', 'wait', 'review_policy', 'none',
+    'review_max_rounds', 3, 'review_timeout_seconds', 86400)), p_tasks) x);
 end $$;
 
 create function _weight(p_priority text) returns smallint language sql stable as $$
@@ -1216,14 +1236,14 @@ begin
         network_channel, priority, max_attempts, auto_enqueue_on_ready, owner_kind, owner_ref, created_by_kind,
         created_by_ref, origin_kind, origin_ref, created_by_agent, created_by_run_id, created_at, updated_at,
         available_at, retry_strategy, retry_base_seconds, retry_max_seconds, on_dependency_failure,
-        max_lease_expiries, deadline_seconds, tags, draft, approval_state, paused_by_task_id,
+        max_lease_expiries, deadline_seconds, review_policy, tags, draft, approval_state, paused_by_task_id,
         dependencies_waiting, concurrency_key, concurrency_limit, max_total_tokens, max_cost)
     select p_workspace_id, x.id, p.root_task_id, x.parent_task_id, p.depth, x.identifier, x.scope, x.title,
            x.network_channel, _weight(x.priority), x.max_attempts, x.auto_enqueue_on_ready, x.owner ->> 'kind',
            x.owner ->> 'ref', v_cause.actor_kind, v_cause.actor_ref, v_cause.origin_kind, v_cause.origin_ref,
            v_cause.agent_name, v_run_id, v_now, v_now, x.available_at, x.retry ->> 'strategy',
            (x.retry ->> 'base_seconds')::int, (x.retry ->> 'max_seconds')::int, x.on_dependency_failure,
-           x.max_lease_expiries, x.deadline_seconds, x.tags, x.draft,
+           x.max_lease_expiries, x.deadline_seconds, x.review_policy, x.tags, x.draft,
            case x.approval_policy when 'manual' then 'pending' end, p.paused_by_task_id, coalesce(w.waiting, 0),
            x.concurrency_key, x.concurrency_limit, (x.budget ->> 'max_total_tokens')::bigint,
            (x.budget ->> 'max_cost')::numeric
@@ -1242,9 +1262,9 @@ begin
       perform _refuse('task_exists');        -- somebody else made one of the ids this moment
     end if;
     insert into task_body (workspace_id, task_id, description, metadata, payload, approval_timeout_seconds,
-                           on_approval_timeout)
+                           on_approval_timeout, review_max_rounds, review_timeout_seconds)
     select p_workspace_id, x.id, x.description, x.metadata, x.payload, x.approval_timeout_seconds,
-           x.on_approval_timeout from unnest(v_tasks) x;
+           x.on_approval_timeout, x.review_max_rounds, x.review_timeout_seconds from unnest(v_tasks) x;
     insert into execution_profile (workspace_id, task_id, profile, created_at, updated_at)
     select p_workspace_id, x.id, x.execution_profile - array['task_id', 'created_at', 'updated_at'], v_now, v_now
       from unnest(v_tasks) x where x.execution_profile is not null;
@@ -1551,6 +1571,7 @@ begin
         max_lease_expiries = coalesce((v_changes ->> 'max_lease_expiries')::smallint, t.max_lease_expiries),
         deadline_seconds = case when v_changes ? 'deadline_seconds'
                                 then (v_changes ->> 'deadline_seconds')::int else t.deadline_seconds end,
+        review_policy = coalesce(v_changes ->> 'review_policy', t.review_policy),
         approval_state = case v_changes ->> 'approval_policy' when 'manual' then 'pending' when 'none' then null
                          else t.approval_state end,
         concurrency_key = case when v_changes ? 'concurrency_key' then v_changes ->> 'concurrency_key'
@@ -1577,7 +1598,10 @@ begin
         approval_timeout_seconds = case when v_changes ? 'approval_timeout_seconds'
                                         then (v_changes ->> 'approval_timeout_seconds')::int
                                         else b.approval_timeout_seconds end,
-        on_approval_timeout = coalesce(v_changes ->> 'on_approval_timeout', b.on_approval_timeout)
+        on_approval_timeout = coalesce(v_changes ->> 'on_approval_timeout', b.on_approval_timeout),
+        review_max_rounds = coalesce((v_changes ->> 'review_max_rounds')::smallint, b.review_max_rounds),
+        review_timeout_seconds = coalesce((v_changes ->> 'review_timeout_seconds')::int,
+                                          b.review_timeout_seconds)
      where b.workspace_id = p_workspace_id and b.task_id = p_task_id;
     perform _follow_patch(p_workspace_id, v_task, v_changes, v_now);
     v_asked := _patch_approval(p_workspace_id, v_now, v_cause, p_task_id, v_changes);
@@ -1635,7 +1659,7 @@ begin
   end if;
 end $$;
 
--- Removes a task with its runs and edges. Its events stay; its id is not free again.
+-- Removes a task with its runs, reviews and edges. Its events stay; its id is not free again.
 create function delete_task(p_workspace_id text, p_cause jsonb, p_task_id text, out offers int)
 language plpgsql as $$
 declare
@@ -1646,6 +1670,7 @@ declare
   v_children bigint;
   v_waiting text[];
   v_events new_event[];
+  v_canceled new_event[];
   v_settled record;
 begin
   perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
@@ -1680,6 +1705,8 @@ begin
            order by c.task_id)
     into v_waiting, v_events from counted c;
 
+  v_canceled := _cancel_reviews(p_workspace_id, v_now, array[p_task_id], null, array[v_cause], null,
+                                'task_deleted');
   delete from lease l using run r
    where r.workspace_id = p_workspace_id and r.task_id = p_task_id
      and l.workspace_id = p_workspace_id and l.run_id = r.run_id;
@@ -1692,7 +1719,7 @@ begin
   delete from task where workspace_id = p_workspace_id and task_id = p_task_id;
   v_settled := _settle(p_workspace_id, coalesce(v_waiting, '{}'), v_now, array[v_cause], 'task.deleted');
   offers := v_settled.offers;
-  perform _log(p_workspace_id, v_now, _event(v_cause, 'task.deleted', p_task_id, null, jsonb_build_object(
+  perform _log(p_workspace_id, v_now, v_canceled || _event(v_cause, 'task.deleted', p_task_id, null, jsonb_build_object(
     'title', v_task.title, 'identifier', v_task.identifier, 'task_status', v_task.status))
     || coalesce(v_events, '{}') || v_settled.events,
     v_settled.opened - (not _has_ended(v_task.status))::int);
@@ -1752,6 +1779,7 @@ begin
     v_now := lease_now();
     perform _check_own(p_workspace_id, v_cause, p_role, v_task, false);
     perform _check_start(p_workspace_id, v_task);
+    perform _check_review(p_workspace_id, v_task, p_reason);
     if v_task.attempts_used >= v_task.max_attempts then
       perform _refuse('attempts_exhausted', jsonb_build_object('attempts_used', v_task.attempts_used,
                                                                'max_attempts', v_task.max_attempts));
@@ -1924,6 +1952,8 @@ begin
         else 'task.run_operator_retry' end, v_run.task_id, v_next, jsonb_build_object('manual', true,
       'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref, 'source_run_id', p_run_id,
       'new_run_id', v_next, 'reason', p_reason, 'metadata', p_metadata))];
+    v_events := v_events || _cancel_reviews(p_workspace_id, v_now, array[v_run.task_id], p_run_id, array[v_cause],
+                                            null, 'retry');
     perform _keep_key(p_workspace_id, v_cause, v_key, p_hash, 201, jsonb_build_object('run_id', v_next));
     offers := _settle_and_log(p_workspace_id, array[v_run.task_id], v_now, v_cause, v_events[1].event_type,
                               v_events);
@@ -2147,7 +2177,8 @@ declare
   v_now timestamptz := lease_now();
   v_tasks text[];
 begin
-  if not exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now) then
+  if ((select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
+        order by r.due_at limit 1) <= v_now) is not true then
     return 0;
   end if;
   select array_agg(x.task_id) into v_tasks from (
@@ -2306,7 +2337,9 @@ begin
     return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
                                                 p_outer_previous, p_inner_previous);
   end if;
-  select exists (select from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now),
+  -- In the order of the index, so that what waits for something else than time is not read.
+  select (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
+           order by r.due_at limit 1) <= v_now,
          exists (select from scheduler s where s.workspace_id in (p_workspace_id, '*') and s.paused_at is not null)
     into v_due, v_paused;
   if v_paused then
@@ -2335,12 +2368,9 @@ begin
   end loop;
   if cardinality(v_claimed) > 0 then
     return query select * from _lease_out(p_workspace_id, v_calls, v_claimed, p_outer, p_inner);
-    if not found then                        -- paused this moment
-      v_claimed := '{}';
+    if v_keyed then                          -- who skipped these slots meanwhile is to look again
+      return next row(-1, null, null, true, null, _leave_contest(p_workspace_id, v_claimed, found))::call_answer;
     end if;
-  end if;
-  if v_keyed then                            -- who skipped these slots meanwhile is to look again
-    return next row(-1, null, null, true, null, _leave_contest(p_workspace_id, v_claimed))::call_answer;
   end if;
 end $$;
 
@@ -2633,6 +2663,7 @@ declare
   v_more new_event[];
   v_offers int := 0;
   v_opened int;
+  v_reviews review_wish[];
   v_answers call_answer[];
 begin
   perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
@@ -2653,36 +2684,44 @@ begin
        where l.ctid = k.place
       returning l.*
     ), ended as (
-      update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now)
+      update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now),
+                       review = case when t.review_id is not null then 'open' end
         from unnest(v_passed) c
         cross join lateral (select k.ctid, k.task_id, k.network_channel from run k
           where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) k
         cross join lateral (select f.* from freed f where f.run_id = c.run_id offset 0) f
-        cross join lateral (select coalesce(t.identifier, t.title) as title from task t
+        cross join lateral (select coalesce(t.identifier, t.title) as title,
+            case when t.review_policy in ('on_success', 'always') then _new_id('rev') end as review_id from task t
           where t.workspace_id = p_workspace_id and t.task_id = k.task_id offset 0) t
         left join lateral (select b.metadata from run_body b
           where b.workspace_id = p_workspace_id and b.run_id = c.run_id offset 0) b on true
         cross join lateral (select _channel_json(p_workspace_id, k.task_id, c.run_id, k.network_channel, t.title,
                                                  b.metadata, v_now) as body offset 0) h
        where r.ctid = k.ctid
-      returning c.n, r.run_id, r.task_id, c.result, c.cause, f.token_hash, _lease_json(r, f::lease, h.body) as lease
+      returning c.n, r.run_id, r.task_id, c.result, c.cause, f.token_hash, t.review_id,
+                _lease_json(r, f::lease, h.body) as lease
     ), forgotten as (
       update task_body b set checkpoint = null
         from ended e
         cross join lateral (select k.ctid from task_body k where k.workspace_id = p_workspace_id
           and k.task_id = e.task_id and k.checkpoint is not null offset 0) k
-       where b.ctid = k.ctid
+       where b.ctid = k.ctid and e.review_id is null
     )
     select array_agg(_event(e.cause, 'task.run_completed', e.task_id, e.run_id, jsonb_build_object(
              'result', e.result, 'usage', u.body,
-             'claim_token_hash', 'sha256:' || encode(e.token_hash, 'hex'), 'review_id', null))
+             'claim_token_hash', 'sha256:' || encode(e.token_hash, 'hex'), 'review_id', e.review_id))
              order by e.run_id),
            array_agg(e.task_id order by e.run_id),
+           array_agg(row(e.review_id, e.run_id, null, e.cause)::review_wish order by e.run_id)
+             filter (where e.review_id is not null),
            array_agg(row(e.n, null, null, false, json_build_object('lease', e.lease)::text, 0)::call_answer)
-      into v_events, v_tasks, v_answers
+      into v_events, v_tasks, v_reviews, v_answers
       from ended e
       cross join lateral (select u.body from run_usage_wire u
         where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
+    if v_reviews is not null then
+      v_events := v_events || _ask_reviews(p_workspace_id, v_now, v_reviews);
+    end if;
     select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_completed') x;
@@ -2700,12 +2739,14 @@ create type failure as (
   run_id text, error text, failure_kind text, retryable boolean, retry_after_seconds int, metadata json,
   how text, cause cause);
 
--- Fails runs (tasks and runs are locked) and queues the next attempt of each that has one left.
+-- Fails runs (tasks and runs are locked), and queues the next attempt of each that has one left; of the others
+-- those are reviewed whose task asks for it.
 create function _fail(p_ws text, p_now timestamptz, p_failures failure[], out tasks text[], out events new_event[])
 language plpgsql as $$
 declare
   v_next new_run[];
   v_enqueued new_event[];
+  v_reviews review_wish[];
 begin
   -- The back-off counts the automatic retries in the chain.
   select array_agg(row(r.task_id, r.run_id, r.network_channel, b.metadata, null,
@@ -2726,12 +2767,16 @@ begin
   on conflict (workspace_id, run_id) do update set error = excluded.error;
   with ended as (
     update run r set status = 'failed', ended_at = p_now, failure_kind = f.failure_kind,
-                     retryable = f.retryable
+                     retryable = f.retryable, review = case when t.review_id is not null then 'open' end
       from unnest(p_failures) f
-      cross join lateral (select k.ctid from run k
+      cross join lateral (select k.ctid, k.task_id from run k
         where k.workspace_id = p_ws and k.run_id = f.run_id offset 0) k
+      cross join lateral (select case when t.review_policy in ('on_failure', 'always') and not exists (
+            select from unnest(v_next) n where n.previous_run_id = f.run_id) then _new_id('rev') end as review_id
+          from task t where t.workspace_id = p_ws and t.task_id = k.task_id offset 0) t
      where r.ctid = k.ctid
-    returning r.run_id, r.task_id, r.fence, f.error, f.failure_kind, f.retryable, f.metadata, f.how, f.cause
+    returning r.run_id, r.task_id, r.fence, f.error, f.failure_kind, f.retryable, f.metadata, f.how, f.cause,
+              t.review_id
   ), freed as (
     update lease l set ended_at = p_now, ended_how = e.how
       from ended e
@@ -2745,8 +2790,10 @@ begin
            'error', e.error, 'failure_kind', e.failure_kind, 'retryable', e.retryable,
            'metadata', e.metadata, 'usage', u.body,
            'claim_token_hash', 'sha256:' || encode(x.token_hash, 'hex'), 'next_run_id', n.run_id,
-           'next_available_at', _utc(n.available_at), 'review_id', null)) order by e.run_id)
-    into tasks, events
+           'next_available_at', _utc(n.available_at), 'review_id', e.review_id)) order by e.run_id),
+         array_agg(row(e.review_id, e.run_id, null, e.cause)::review_wish order by e.run_id)
+           filter (where e.review_id is not null)
+    into tasks, events, v_reviews
     from ended e join freed x using (run_id)
     cross join lateral (select u.body from run_usage_wire u
       where u.workspace_id = p_ws and u.run_id = e.run_id offset 0) u
@@ -2754,6 +2801,9 @@ begin
   if v_next is not null then
     v_enqueued := _add_runs(p_ws, p_now, v_next, false);
     events := events || v_enqueued;
+  end if;
+  if v_reviews is not null then
+    events := events || _ask_reviews(p_ws, p_now, v_reviews);
   end if;
 end $$;
 
@@ -2849,9 +2899,12 @@ begin
     )
     select array_agg(_event(e.cause, 'task.run_released', e.task_id, e.run_id, jsonb_build_object(
              'manual', false, 'reason', e.reason, 'note', e.note, 'previous_status', e.previous_status,
-             'session_id', f.session_id, 'available_at', _utc(e.available_at))) order by e.run_id),
+             'session_id', f.session_id, 'usage', u.body, 'available_at', _utc(e.available_at))) order by e.run_id),
            array_agg(e.task_id order by e.run_id)
-      into v_events, v_tasks from released e join freed f using (run_id);
+      into v_events, v_tasks
+      from released e join freed f using (run_id)
+      cross join lateral (select u.body from run_usage_wire u
+        where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
     select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_released') x;

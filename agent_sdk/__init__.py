@@ -1,6 +1,7 @@
 """The Python SDK of Worklease: claim tasks, work on them under a lease, hand in results."""
 
 from agent_sdk.api.keys import Key
+from agent_sdk.api.reviews import Review, Verdict
 from agent_sdk.api.tasks import StreamEvent
 from agent_sdk.api.workspaces import Workspace
 from agent_sdk.async_lease import AsyncLease
@@ -26,6 +27,7 @@ from agent_sdk.errors import (
 from agent_sdk.graph import Graph, TaskSpec
 from agent_sdk.lease import Lease, Previous
 from agent_sdk.outcome import NotJson
+from agent_sdk.review_lease import ReviewLease
 from agent_sdk.types import Claim, Dependency, Event, Run, Task, TaskDetail, TaskSummary, Usage
 from agent_sdk.worker import Worker
 
@@ -53,6 +55,8 @@ __all__ = [
     "Previous",
     "Release",
     "Retry",
+    "Review",
+    "ReviewLease",
     "Run",
     "StreamEvent",
     "Task",
@@ -61,6 +65,7 @@ __all__ = [
     "TaskSummary",
     "Unavailable",
     "Usage",
+    "Verdict",
     "WaitFor",
     "Worker",
     "WorkleaseError",

@@ -152,8 +152,17 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     504: Unavailable,
 }
 
-# The answers to a holder's own call that mean, beside LeaseLost, that the run is not its any more.
-RUN_IS_GONE = frozenset({"task_run_already_terminal", "run_not_found", "invalid_claim_token"})
+# The answers to a holder's own call that mean, beside LeaseLost, that what it held is not its.
+IS_GONE = frozenset(
+    {
+        "task_run_already_terminal",
+        "run_not_found",
+        "invalid_claim_token",
+        "review_already_recorded",
+        "review_closed",
+        "review_not_found",
+    }
+)
 
 
 class Diagnostic(msgspec.Struct, frozen=True):
@@ -222,7 +231,7 @@ def as_lost(error: ApiError) -> LeaseLost | None:
 
     What ended the lease is told by the code, which stays as it was.
     """
-    if isinstance(error, LeaseLost) or error.code in RUN_IS_GONE:
+    if isinstance(error, LeaseLost) or error.code in IS_GONE:
         return lost(error)
     return None
 

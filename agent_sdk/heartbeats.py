@@ -4,10 +4,12 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterable
 
 from agent_sdk import errors
 from agent_sdk.api.leases import Leases
 from agent_sdk.hold import BACKGROUND_TIMEOUT_SECONDS, Hold
+from agent_sdk.run_hold import RunHold
 
 log = logging.getLogger("agent_sdk")
 
@@ -79,22 +81,22 @@ class Heartbeats:
         return False
 
     def _beat(self, due: list[Hold]) -> None:
-        plain = []
+        plain: list[RunHold] = []
         for hold in due:
             try:
-                if not hold.beat_alone():
+                if not hold.beat_alone() and isinstance(hold, RunHold):
                     plain.append(hold)
             except errors.LeaseLost as loss:
                 self._lost(hold, loss)
             except errors.WorkleaseError as error:
-                log.warning("heartbeat of %s: %s", hold.run_id, error)
+                log.warning("heartbeat of %s: %s", hold.id, error)
                 self._again([hold])
         for start in range(0, len(plain), BULK_MAX):
             self._beat_together(plain[start : start + BULK_MAX])
 
-    def _beat_together(self, holds: list[Hold]) -> None:
+    def _beat_together(self, holds: list[RunHold]) -> None:
         sent = time.monotonic()
-        items = [{"run_id": hold.run_id, "claim_token": hold.token} for hold in holds]
+        items = [{"run_id": hold.id, "claim_token": hold.token} for hold in holds]
         try:
             answer = self._leases.bulk_heartbeat(
                 items, patience=0, timeout=BACKGROUND_TIMEOUT_SECONDS
@@ -112,7 +114,7 @@ class Heartbeats:
     def _refused(self, hold: Hold, error: errors.ApiError) -> None:
         loss = errors.as_lost(error)
         if loss is None:
-            log.warning("heartbeat of %s: %s", hold.run_id, error)
+            log.warning("heartbeat of %s: %s", hold.id, error)
             self._again([hold])
         else:
             hold.lose(loss)
@@ -121,8 +123,8 @@ class Heartbeats:
     def _lost(self, hold: Hold, loss: errors.LeaseLost) -> None:
         self.remove(hold)
         if not hold.ended:
-            log.warning("lease of %s is lost: %s", hold.run_id, loss)
+            log.warning("lease of %s is lost: %s", hold.id, loss)
 
-    def _again(self, holds: list[Hold]) -> None:
+    def _again(self, holds: Iterable[Hold]) -> None:
         for hold in holds:
             hold.postpone(min(AGAIN_SECONDS, hold.seconds / 3) * random.uniform(0.5, 1))

@@ -15,8 +15,8 @@ from agent_sdk.api.tasks import Guard
 from agent_sdk.fields import ClaimFields, SpawnFields, UsageFields
 from agent_sdk.graph import Graph, as_request
 from agent_sdk.heartbeats import Heartbeats
-from agent_sdk.hold import Hold
 from agent_sdk.outcome import Ending, NotJson, as_json, ending_of, refused_result
+from agent_sdk.run_hold import RunHold
 from agent_sdk.types import BudgetRemaining, Claim, Dependency, Run, Task, TaskReference
 
 log = logging.getLogger("agent_sdk")
@@ -36,7 +36,7 @@ class Previous(Struct, frozen=True):
 class LeaseView:
     """What a lease shows without asking the server."""
 
-    def __init__(self, claim: Claim, hold: Hold) -> None:
+    def __init__(self, claim: Claim, hold: RunHold) -> None:
         self.claim = claim
         self.hold = hold
 
@@ -98,7 +98,7 @@ class Lease(LeaseView):
     """
 
     def __init__(self, api: Api, claim: Claim, heartbeats: Heartbeats) -> None:
-        super().__init__(claim, Hold(api.leases, claim))
+        super().__init__(claim, RunHold(api.leases, claim))
         self.result: Any = None
         self._api = api
         self._heartbeats = heartbeats
@@ -199,9 +199,15 @@ class Lease(LeaseView):
         """End the run with an error; it is tried again while attempts are left."""
         self.end(Ending.failed(error, kind=kind, retryable=retryable, retry_after=retry_after))
 
-    def release(self, note: str | None = None, *, delay: float = 0) -> None:
+    def release(
+        self,
+        note: str | None = None,
+        *,
+        delay: float = 0,
+        patience: float = END_PATIENCE_SECONDS,
+    ) -> None:
         """Give the run back without burning an attempt; the next holder reads the note."""
-        self.end(Ending.released(note, delay=delay))
+        self.end(Ending.released(note, delay=delay), patience=patience)
 
     def end(self, ending: Ending, *, patience: float = END_PATIENCE_SECONDS) -> None:
         """End the run otherwise than by completing it.

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from agent_sdk import errors, sse
-from agent_sdk.hold import Hold
+from agent_sdk.run_hold import RunHold
 from agent_sdk.transport import Transport
 
 log = logging.getLogger("agent_sdk")
@@ -45,7 +45,10 @@ class Listener:
     """A thread that follows the stream of a session, and tells its holds what they must know."""
 
     def __init__(
-        self, transport: Transport, holds: Callable[[], Iterable[Hold]], wake: Callable[[], object]
+        self,
+        transport: Transport,
+        holds: Callable[[], Iterable[RunHold]],
+        wake: Callable[[], object],
     ) -> None:
         self._transport = transport
         self._holds = holds
@@ -84,7 +87,7 @@ class Listener:
         elif frame.event == "paused":
             news = msgspec.json.decode(frame.data, type=_Paused)
             for hold in self._holds():
-                if news.run_id == hold.run_id:
+                if news.run_id == hold.id:
                     hold.paused = news.paused
         elif frame.event == "ready":
             held = msgspec.json.decode(frame.data, type=_Ready).leases
@@ -94,7 +97,7 @@ class Listener:
 
     def _lost(self, news: _Gone) -> None:
         for hold in self._holds():
-            if (hold.run_id, hold.fence) == (news.run_id, news.fence):
+            if (hold.id, hold.fence) == (news.run_id, news.fence):
                 told = errors.Diagnostic(news.code, news.reason or "the lease was ended")
                 hold.lose(errors.lost(errors.make(errors.Envelope(told))))
 
@@ -102,6 +105,6 @@ class Listener:
         """Let heartbeats find out about all but these."""
         known = {(lease.run_id, lease.fence) for lease in held}
         for hold in self._holds():
-            if (hold.run_id, hold.fence) not in known:
+            if (hold.id, hold.fence) not in known:
                 hold.hasten()
         self._wake()

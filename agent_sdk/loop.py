@@ -5,10 +5,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agent_sdk.async_lease import AsyncLease
-from agent_sdk.lease import Lease
+from agent_sdk.hold import Hold
 
-AsyncHandler = Callable[[AsyncLease], Awaitable[Any]]
+AsyncHandler = Callable[[Any], Awaitable[Any]]
 
 
 class Loop:
@@ -18,14 +17,14 @@ class Loop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def run(self, handler: AsyncHandler, lease: Lease) -> Any:
+    def run(self, handler: AsyncHandler, context: Any, hold: Hold) -> Any:
         """Run the handler and answer its result; cancel it when the lease is lost.
 
         The loss is then raised, whatever the handler did about its cancellation.
         """
         loop = self._started()
-        result = asyncio.run_coroutine_threadsafe(_guarded(handler, lease), loop).result()
-        lease.hold.raise_loss()
+        result = asyncio.run_coroutine_threadsafe(_guarded(handler, context, hold), loop).result()
+        hold.raise_loss()
         return result
 
     def close(self) -> None:
@@ -62,13 +61,13 @@ def _ran_to_its_stop(loop: asyncio.AbstractEventLoop) -> bool:
     return True
 
 
-async def _guarded(handler: AsyncHandler, lease: Lease) -> Any:
+async def _guarded(handler: AsyncHandler, context: Any, hold: Hold) -> Any:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     if task is not None:
-        lease.hold.when_lost(lambda: loop.call_soon_threadsafe(task.cancel))
+        hold.when_lost(lambda: loop.call_soon_threadsafe(task.cancel))
     try:
-        return await handler(AsyncLease(lease))
+        return await handler(context)
     except asyncio.CancelledError:
-        lease.hold.raise_loss()
+        hold.raise_loss()
         raise

@@ -1,4 +1,4 @@
-"""The worker: claims runs, gives them to a handler, and hands in what comes of them."""
+"""The worker: claims runs or reviews, gives them to a handler, and hands in what comes of it."""
 
 import inspect
 import logging
@@ -11,15 +11,14 @@ from typing import Any, Literal, TypeVar
 
 from agent_sdk import errors
 from agent_sdk.client import FOR_EVER, WAIT_SECONDS, Client
+from agent_sdk.duties import Duty, Found, Held, ReviewDuty, TaskDuty
 from agent_sdk.fields import ClaimFields, Priority
-from agent_sdk.hold import Hold
-from agent_sdk.lease import Lease
 from agent_sdk.listen import Listener
 from agent_sdk.loop import Loop
-from agent_sdk.outcome import Ending, NotJson, ending_of
+from agent_sdk.outcome import NotJson
+from agent_sdk.run_hold import RunHold
 from agent_sdk.signals import on_stop_signals
 from agent_sdk.transport import new_key
-from agent_sdk.types import Claim
 
 log = logging.getLogger("agent_sdk")
 
@@ -31,12 +30,11 @@ HURRY_SECONDS = 3.0
 # How long handlers have to notice that their lease was given back.
 UNWIND_SECONDS = 1.0
 AGAIN_SECONDS = 1.0
-BULK_MAX = 100
 STOPPED_NOTE = "the worker was stopped before the work was done"
 
 
 class Worker:
-    """Runs a handler on claimed work, `concurrency` runs at a time, until it is told to stop.
+    """Runs a handler on what it claims, `concurrency` at a time, until it is told to stop.
 
     SIGTERM and SIGINT stop it: no new claims, `grace_seconds` for what runs, then the rest is
     given back with a note. A second signal ends the grace at once.
@@ -70,22 +68,24 @@ class Worker:
         }
         self._wait_seconds = wait_seconds
         self._handler: Callable[..., Any] | None = None
+        self._duty: Duty[Any] = TaskDuty(self.client, self._fields)
         self._loop = Loop()
         # Reentrant and therefore usable from signal handlers, unlike locks and events.
         self._inbox: queue.SimpleQueue[Literal["stop", "changed"]] = queue.SimpleQueue()
         self._changed = threading.Condition()
-        self._leases: set[Lease] = set()
+        self._leases: set[Held] = set()
         self._busy = 0
         self._stopping = False
-        self._asking: tuple[str, ClaimFields] | None = None
+        self._asking: tuple[str, int] | None = None
         self._crash: BaseException | None = None
 
     def task(self, handler: H) -> H:
-        """Register the handler; sync ones run in threads, async ones in one event loop."""
-        if self._handler is not None:
-            raise ValueError("the worker has its handler already")
-        self._handler = handler
-        return handler
+        """Register the handler of tasks; sync ones run in threads, async ones in one event loop."""
+        return self._take(handler, TaskDuty(self.client, self._fields))
+
+    def review(self, handler: H) -> H:
+        """Register the handler of reviews, instead of one of tasks; it returns a Verdict."""
+        return self._take(handler, ReviewDuty(self.client, self._fields))
 
     def stop(self) -> None:
         """Stop as on SIGTERM; the second call ends the grace. Callable from anywhere."""
@@ -94,7 +94,7 @@ class Worker:
     def run(self) -> None:
         """Work until stopped, once; raises what made further claims impossible."""
         if self._handler is None:
-            raise ValueError("the worker has no handler: decorate one with @worker.task")
+            raise ValueError("the worker has no handler: @worker.task or @worker.review makes one")
         settings = self.client.settings
         log.info(
             "worker starts: %s, agent %s, workspace %s",
@@ -117,9 +117,18 @@ class Worker:
         if self._crash is not None:
             raise self._crash
 
+    def _take(self, handler: H, duty: Duty[Any]) -> H:
+        if self._handler is not None:
+            raise ValueError("the worker has its handler already")
+        self._handler, self._duty = handler, duty
+        return handler
+
     @contextmanager
     def _listening(self) -> Iterator[None]:
         """Within, leases that are taken away end at once; heartbeats would tell it later."""
+        if not self._duty.listens:
+            yield
+            return
         with self.client.again() as ear:
             listener = Listener(ear.transport, self._holds, self.client.heartbeats.wake)
             listener.start()
@@ -128,9 +137,10 @@ class Worker:
             finally:
                 listener.stop()
 
-    def _holds(self) -> list[Hold]:
+    def _holds(self) -> list[RunHold]:
         with self._changed:
-            return [lease.hold for lease in self._leases]
+            holds = [lease.hold for lease in self._leases]
+        return [hold for hold in holds if isinstance(hold, RunHold)]
 
     def _claim_loop(self, claimer: Client) -> None:
         try:
@@ -148,15 +158,10 @@ class Worker:
             return 0 if self._stopping else self.concurrency - self._busy
 
     def _claim(self, claimer: Client, free: int) -> None:
-        fields: ClaimFields = {
-            **self._fields,
-            "wait_seconds": self._wait_seconds,
-            "max_runs": min(free, BULK_MAX),
-        }
         began = time.monotonic()
-        self._asking = (new_key(), fields)
+        self._asking = (new_key(), free)
         try:
-            claimed = claimer.leases.claim_next(key=self._asking[0], patience=FOR_EVER, **fields)
+            found = self._ask(claimer, FOR_EVER)
         except errors.ApiError as refusal:
             if refusal.status < 500 and not isinstance(refusal, errors.Conflict):
                 raise
@@ -164,41 +169,48 @@ class Worker:
             claimer.transport.pause(AGAIN_SECONDS)
             return
         self._asking = None
-        for claim in claimed.claims:
-            self._start(claim)
+        for lease in found.leases:
+            self._start(lease)
         # An empty answer before the time is the server's wish to be asked later.
-        if not claimed.claims and time.monotonic() - began < max(self._wait_seconds, 1):
-            claimer.transport.pause(claimed.retry_after or AGAIN_SECONDS)
+        if not found.leases and time.monotonic() - began < max(self._wait_seconds, 1):
+            claimer.transport.pause(found.retry_after or AGAIN_SECONDS)
 
-    def _start(self, claim: Claim) -> None:
+    def _ask(self, claimer: Client, patience: float) -> Found[Any]:
+        key, free = self._asking or (new_key(), 1)
+        return self._duty.claim(
+            claimer, key=key, free=free, wait_seconds=self._wait_seconds, patience=patience
+        )
+
+    def _start(self, lease: Held) -> None:
         with self._changed:
             self._busy += 1
         threading.Thread(
-            target=self._work, args=[claim], name=f"worklease-{claim.run.id}", daemon=True
+            target=self._work, args=[lease], name=f"worklease-{lease.hold.id}", daemon=True
         ).start()
 
-    def _work(self, claim: Claim) -> None:
-        """Work on a run, and on those that are claimed with its completion."""
+    def _work(self, lease: Held) -> None:
+        """Work on what was claimed, and on what is claimed with its completion."""
         try:
-            following: Claim | None = claim
+            following: Held | None = lease
             while following is not None:
-                following = self._work_on(Lease(self.client, following, self.client.heartbeats))
+                following = self._work_on(following)
+            self._rest(self._duty.rest_seconds())
         except Exception:  # the top loop: the slot must come free whatever happened
-            log.exception("%s", claim.run.id)
+            log.exception("%s", lease.hold.id)
         finally:
             with self._changed:
                 self._busy -= 1
                 self._changed.notify_all()
             self._inbox.put("changed")
 
-    def _work_on(self, lease: Lease) -> Claim | None:
+    def _work_on(self, lease: Held) -> Held | None:
         with self._changed:
             self._leases.add(lease)
             stopping = self._stopping
         self.client.heartbeats.add(lease.hold)
         try:
             if stopping:
-                lease.end(Ending.released(STOPPED_NOTE), patience=HURRY_SECONDS)
+                lease.release(STOPPED_NOTE, patience=HURRY_SECONDS)
                 return None
             return self._handle(lease)
         except (errors.WorkleaseError, NotJson) as error:
@@ -209,26 +221,31 @@ class Worker:
             with self._changed:
                 self._leases.discard(lease)
 
-    def _handle(self, lease: Lease) -> Claim | None:
+    def _handle(self, lease: Held) -> Held | None:
         try:
             result = self._call(lease)
         except BaseException as error:  # SystemExit too: in a thread it would just vanish
             if not lease.hold.gone and not lease.ended:
                 if not isinstance(error, errors.Outcome):
                     log.warning("%r failed", lease, exc_info=error)
-                lease.end(ending_of(error))
+                self._duty.fail(lease, error)
             return None
         if lease.hold.gone or lease.ended:
             return None
-        return lease.complete(result, claim_next=None if self._stopping else self._fields)
+        following: Held | None = self._duty.finish(lease, result, more=not self._stopping)
+        return following
 
-    def _call(self, lease: Lease) -> Any:
+    def _call(self, lease: Held) -> Any:
         handler = self._handler
         if handler is None:
             raise ValueError("the worker has no handler")
-        if inspect.iscoroutinefunction(handler):
-            return self._loop.run(handler, lease)
-        return handler(lease)
+        awaits = inspect.iscoroutinefunction(handler)
+        context = self._duty.context(lease, awaits=awaits)
+        return self._loop.run(handler, context, lease.hold) if awaits else handler(context)
+
+    def _rest(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, timeout=seconds)
 
     def _stop_claims(self, claimer: Client, thread: threading.Thread) -> None:
         with self._changed:
@@ -265,20 +282,17 @@ class Worker:
         """Release what the claim that was broken off brought, if it came to that."""
         if self._asking is None:
             return
-        key, fields = self._asking
         try:
-            if not self.client.leases.list(limit=1).leases:
-                return
-            claimed = self.client.leases.claim_next(key=key, patience=HURRY_SECONDS, **fields)
-            for claim in claimed.claims:
-                _release(Lease(self.client, claim, self.client.heartbeats))
+            if self._duty.holds_any():
+                for lease in self._ask(self.client, HURRY_SECONDS).leases:
+                    _release(lease)
         except errors.WorkleaseError as error:
             log.warning("claims that were not seen are left to expire: %s", error)
 
 
-def _release(lease: Lease) -> None:
+def _release(lease: Held) -> None:
     try:
         lease.hold.lose(errors.LeaseLost("lease_released", STOPPED_NOTE))
-        lease.end(Ending.released(STOPPED_NOTE), patience=HURRY_SECONDS)
+        lease.release(STOPPED_NOTE, patience=HURRY_SECONDS)
     except errors.WorkleaseError as error:
         log.warning("%r is left to expire: %s", lease, error)

@@ -19,6 +19,7 @@ from server.api.hub import PROBE_EVERY_SECONDS, Hub
 from server.api.identity import Identity
 from server.api.middleware import with_cors
 from server.api.openapi import document_json
+from server.api.reviewing import Reviewing
 from server.api.routes import ROUTES
 from server.api.services import Services
 from server.api.settings import SettingsCache
@@ -26,7 +27,17 @@ from server.config import Config
 from server.db import embedded, schema
 from server.db.keyfile import read_or_make, secrets_in_use
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, cascade, cleanup, expiry, promotion, retention, starvation
+from server.loops import (
+    approvals,
+    cascade,
+    cleanup,
+    digests,
+    expiry,
+    promotion,
+    retention,
+    reviews,
+    starvation,
+)
 from server.loops.deliveries import Deliveries
 from server.loops.every import every
 from server.net.outbound import Outbound
@@ -50,8 +61,12 @@ PROMOTE_SECONDS = 1.0
 PROMOTE_BATCH = 1000
 APPROVALS_SECONDS = 5.0
 APPROVALS_BATCH = 1000
+REVIEWS_SECONDS = 5.0
+REVIEWS_BATCH = 1000
 CASCADE_SECONDS = 1.0
 CLEANUP_SECONDS = 60.0
+DIGESTS_SECONDS = 1.0
+GAUGES_SECONDS = 15.0
 DELIVER_SECONDS = 1.0
 RETENTION_SECONDS = 60.0
 STARVATION_SECONDS = 15.0
@@ -81,6 +96,7 @@ class App:
             occur(ServerDraining)
             self._services.draining = True
             self._services.claiming.drain()
+            self._services.reviewing.drain()
             self._services.hub.close()
 
     @asynccontextmanager
@@ -121,6 +137,8 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
     claiming = Claiming(db, connect, *limits, _pads(in_use))
     hub = Hub(db, direct, claiming.offered)
     claiming.claimed = hub.changed
+    reviewing = Reviewing(db)
+    hub.woken = reviewing.changed
     services = Services(
         config=config,
         db=db,
@@ -128,6 +146,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         settings=SettingsCache(db),
         claiming=claiming,
         holding=Holding(connect, *limits, hub.changed),
+        reviewing=reviewing,
         hub=hub,
         outbound=_outbound(config, stack),
         seal=Seal(in_use),
@@ -135,7 +154,11 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         openapi=document_json(),
         notify_age_seconds=hub.probe_age_seconds,
     )
-    _start_loops(config, services, connect, stack)
+    _start_polls(services, stack)
+    if config.loops:
+        _start_loops(config, services, connect, stack)
+    stack.push_async_callback(services.claiming.idle)
+    stack.push_async_callback(services.holding.idle)
     return services
 
 
@@ -176,63 +199,70 @@ def _padded(secret: bytes, byte: int) -> bytes:
     return bytes(b ^ byte for b in block.ljust(64, b"\0"))
 
 
-def _start_loops(
-    config: Config, services: Services, connect: Callable[[], Dedicated], stack: AsyncExitStack
+def _start(
+    stack: AsyncExitStack, name: str, seconds: float, run_once: Callable[[], Awaitable[Any]]
 ) -> None:
-    db, hub, claiming = services.db, services.hub, services.claiming
+    task = asyncio.create_task(every(name, seconds, run_once), name=name)
+    stack.push_async_callback(_stop, task)
 
-    def start(name: str, seconds: float, run_once: Callable[[], Awaitable[Any]]) -> None:
-        task = asyncio.create_task(every(name, seconds, run_once), name=name)
-        stack.push_async_callback(_stop, task)
+
+def _start_polls(services: Services, stack: AsyncExitStack) -> None:
+    """What every process does for its own waiters and streams."""
+    hub = services.hub
 
     async def poll() -> None:
         hub.poll()
-        claiming.poll()
-        for state, count in db.counts().items():
+        services.claiming.poll()
+        services.reviewing.poll()
+        for state, count in services.db.counts().items():
             occur(PoolMeasured, value=count, state=state)
         age = hub.probe_age_seconds()
         if age is not None:
             occur(ProbeMeasured, value=age)
 
-    start("poll", POLL_SECONDS, poll)
-    start("listen", LISTEN_AGAIN_SECONDS, hub.follow_others)
-    start("probe", PROBE_EVERY_SECONDS, hub.probe)
-    if config.loops:
-        # Each of these waits for no lock for long: one workspace must not hold up the others.
-        start(
-            "expiry",
+    _start(stack, "poll", POLL_SECONDS, poll)
+    _start(stack, "listen", LISTEN_AGAIN_SECONDS, hub.follow_others)
+    _start(stack, "probe", PROBE_EVERY_SECONDS, hub.probe)
+
+
+def _start_loops(
+    config: Config, services: Services, connect: Callable[[], Dedicated], stack: AsyncExitStack
+) -> None:
+    """What any one server must do for all: none waits for a lock for long, since one workspace
+    must not hold up the others."""
+    db, changed = services.db, services.hub.changed
+    sending = Deliveries(
+        db, connect(), services.outbound, services.seal, config.delivery_concurrency
+    )
+    stack.push_async_callback(sending.stop)
+    most_reviews = (REVIEWS_BATCH, config.review_max_attempts, config.review_max_expiries)
+    passes: dict[str, tuple[float, Callable[[], Awaitable[Any]]]] = {
+        "expiry": (
             config.sweep_seconds,
-            partial(expiry.run_once, connect(), config.sweep_batch, hub.changed),
-        )
-        start(
-            "promotion",
+            partial(expiry.run_once, connect(), config.sweep_batch, changed),
+        ),
+        "promotion": (
             PROMOTE_SECONDS,
-            partial(promotion.run_once, connect(), PROMOTE_BATCH, hub.changed),
-        )
-        start(
-            "approvals",
+            partial(promotion.run_once, connect(), PROMOTE_BATCH, changed),
+        ),
+        "approvals": (
             APPROVALS_SECONDS,
-            partial(approvals.run_once, connect(), APPROVALS_BATCH, hub.changed),
-        )
-        start("cascade", CASCADE_SECONDS, partial(cascade.run_once, connect(), hub.changed))
-        sending = Deliveries(
-            db, connect(), services.outbound, services.seal, config.delivery_concurrency
-        )
-        stack.push_async_callback(sending.stop)
-        start("deliveries", DELIVER_SECONDS, sending.run_once)
-        start(
-            "retention",
-            RETENTION_SECONDS,
-            partial(retention.run_once, db, connect(), hub.changed),
-        )
-        start(
-            "starvation",
+            partial(approvals.run_once, connect(), APPROVALS_BATCH, changed),
+        ),
+        "reviews": (REVIEWS_SECONDS, partial(reviews.run_once, connect(), *most_reviews, changed)),
+        "cascade": (CASCADE_SECONDS, partial(cascade.run_once, connect(), changed)),
+        "digests": (DIGESTS_SECONDS, partial(digests.run_once, connect())),
+        "gauges": (GAUGES_SECONDS, partial(digests.measure, db)),
+        "deliveries": (DELIVER_SECONDS, sending.run_once),
+        "retention": (RETENTION_SECONDS, partial(retention.run_once, db, connect(), changed)),
+        "starvation": (
             STARVATION_SECONDS,
-            partial(starvation.run_once, connect(), STARVATION_BATCH, hub.changed),
-        )
-        start("cleanup", CLEANUP_SECONDS, partial(cleanup.run_once, db))
-    stack.push_async_callback(claiming.idle)
-    stack.push_async_callback(services.holding.idle)
+            partial(starvation.run_once, connect(), STARVATION_BATCH, changed),
+        ),
+        "cleanup": (CLEANUP_SECONDS, partial(cleanup.run_once, db)),
+    }
+    for name, (seconds, run_once) in passes.items():
+        _start(stack, name, seconds, run_once)
 
 
 def _outbound(config: Config, stack: AsyncExitStack) -> Outbound:

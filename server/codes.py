@@ -54,6 +54,9 @@ CODES: Final[dict[str, Code]] = {
         "Identity mismatch",
         "The session or agent name belongs to somebody else.",
     ),
+    "own_work": Code(
+        403, "error", "review", "Own work", "Nobody reviews what they did themselves."
+    ),
     "foreign_run": Code(
         403, "error", "lease", "Foreign run", "The lease on this run is another session's."
     ),
@@ -63,6 +66,7 @@ CODES: Final[dict[str, Code]] = {
     ),
     "task_not_found": Code(404, "error", "task", "No such task", "There is no such task."),
     "run_not_found": Code(404, "error", "run", "No such run", "There is no such run."),
+    "review_not_found": Code(404, "error", "review", "No such review", "There is no such review."),
     "dependency_not_found": Code(
         404, "error", "dependency", "No such dependency", "There is no such dependency."
     ),
@@ -122,6 +126,9 @@ CODES: Final[dict[str, Code]] = {
         "task",
         "Approval not pending",
         "The task waits for no approval; approval_state tells where it stands.",
+    ),
+    "review_open": Code(
+        409, "error", "review", "Review open", "The task waits for a review of its newest run."
     ),
     "task_has_children": Code(
         409, "error", "task", "Task has children", "A task with children cannot be deleted."
@@ -202,6 +209,16 @@ CODES: Final[dict[str, Code]] = {
         409, "warn", "lease", "Lease released", "The lease was given back already."
     ),
     "run_canceled": Code(409, "warn", "lease", "Run canceled", "The run was canceled."),
+    "run_not_terminal": Code(
+        409, "error", "run", "Run not ended", "The run has not ended; there is nothing to review."
+    ),
+    "review_policy_mismatch": Code(
+        409, "error", "review", "Review policy mismatch", "It is not for runs that ended so."
+    ),
+    "review_already_recorded": Code(
+        409, "info", "review", "Review already recorded", "Another verdict on the review stands."
+    ),
+    "review_closed": Code(409, "info", "review", "Review closed", "The review was canceled."),
     "claim_key_spent": Code(
         409, "warn", "lease", "Claim key spent", "All leases of the repeated claim are over."
     ),

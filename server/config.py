@@ -159,7 +159,7 @@ class Config:
     pool_size: int = _setting(
         _whole(1, 1000),
         10,
-        "pooled database connections per process; batchers and loops have 14 more, 6"
+        "pooled database connections per process; batchers and loops have 16 more, 6"
         " besides while a workspace is held up",
     )
     db_timeout_seconds: float = _setting(
@@ -168,6 +168,14 @@ class Config:
     statement_timeout_seconds: float = _setting(_number(1, 3600), 30, "limit per statement")
     sweep_seconds: float = _setting(_number(0.1, 10), 1, "interval of the expiry loop")
     sweep_batch: int = _setting(_whole(1, 100_000), 1000, "runs per pass of the expiry loop")
+    review_max_attempts: int = _setting(
+        _whole(1, 100),
+        3,
+        "reviews of one run and round that come to nothing, until a person decides",
+    )
+    review_max_expiries: int = _setting(
+        _whole(1, 100), 3, "lapsed leases of one review, until it is recorded as an error"
+    )
     session_ttl_seconds: int = _setting(
         _whole(10, 604_800), 300, "a session unseen for longer counts as stopped"
     )

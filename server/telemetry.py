@@ -161,6 +161,9 @@ RunEnded = Occurrence(
 StarvedMeasured = Occurrence(
     "starved_measured", valued=_number("worklease_starved_runs", "Runs that starve.")
 )
+ReviewRecorded = Occurrence(
+    "review_recorded", DEBUG, _counter("worklease_reviews", "Reviews that ended.", "outcome")
+)
 BatchServed = Occurrence(
     "batch_served",
     counted=_histogram("worklease_batch_size", "Requests in a batch.", "operation", buckets=ITEMS),
@@ -193,6 +196,26 @@ DeliveryMade = Occurrence(
     DEBUG,
     _counter("worklease_deliveries", "Attempts to notify a bridge.", "result"),
     _histogram("worklease_delivery_duration_seconds", "Time of an attempt to notify."),
+)
+
+
+TasksCounted = Occurrence(
+    "tasks_counted", valued=_number("worklease_tasks", "Tasks, by status.", "status")
+)
+RunsCounted = Occurrence(
+    "runs_counted", valued=_number("worklease_runs", "Runs, by status.", "status")
+)
+QueueMeasured = Occurrence(
+    "queue_measured", valued=_number("worklease_queue_depth", "Claimable runs.", "priority")
+)
+QueueAged = Occurrence(
+    "queue_aged",
+    valued=_number(
+        "worklease_queue_oldest_age_seconds", "Age of the oldest claimable run.", "priority"
+    ),
+)
+RunsStuck = Occurrence(
+    "runs_stuck", valued=_number("worklease_stuck_runs", "Runs that missed a heartbeat.")
 )
 
 

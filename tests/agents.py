@@ -23,10 +23,12 @@ def clients(worklease: Server) -> tuple[Client, Client]:
 
 
 @contextmanager
-def working(client: Client, handler: Callable[..., Any], **options: Any) -> Iterator[Worker]:
-    """A worker that runs within the block."""
+def working(
+    client: Client, handler: Callable[..., Any], *, reviews: bool = False, **options: Any
+) -> Iterator[Worker]:
+    """A worker, or a reviewer, that runs within the block."""
     worker = Worker(client=client, wait_seconds=5, **options)
-    worker.task(handler)
+    (worker.review if reviews else worker.task)(handler)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:

@@ -1,16 +1,19 @@
 """What must always be true of the tables, and what of them a refused call may not change."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
+
+from tests import recount
 
 Connection = psycopg.Connection[Any]
 
 TABLES = (
     "task", "task_body", "execution_profile", "deleted_task", "dependency", "run", "run_body",
-    "lease", "lane", "offer", "contender", "event", "task_activity", "idempotency_key",
-    "agent_session", "cascade_task", "scheduler", "bridge", "subscription", "delivery_cursor",
-    "delivery",
+    "lease", "review", "review_lease", "lane", "offer", "contender", "event", "task_activity",
+    "idempotency_key", "agent_session", "cascade_task", "scheduler", "triage", "bridge",
+    "subscription", "delivery_cursor", "delivery",
 )  # fmt: skip
 # The last-seen time of a known session may move with any call.
 ROWS = """
@@ -59,7 +62,36 @@ RULES = {
     "attempts_used counts the runs": """
         select t.task_id from task t where t.workspace_id = %(ws)s and t.attempts_used <> (
           select count(*) from run r
-           where r.workspace_id = t.workspace_id and r.task_id = t.task_id)""",
+           where r.workspace_id = t.workspace_id and r.task_id = t.task_id
+             and (r.parent_run_id is null or r.previous_run_id is not null))""",
+    "a run says what its newest gating review means for its task": """
+        select r.run_id from run r
+          left join lateral (select v.* from review v where v.workspace_id = r.workspace_id
+             and v.run_id = r.run_id and v.gating order by v.attempt desc limit 1) v on true
+         where r.workspace_id = %(ws)s and r.review is distinct from (
+           case when v.status in ('requested', 'routed', 'in_review') then 'open'
+                when v.status = 'circuit_opened' or v.status = 'recorded' and v.outcome = 'blocked'
+                then 'blocked' end)""",
+    "only what is open is looked at, and only the newest run waits for a review": """
+        select v.review_id from review v
+          join task t on t.workspace_id = v.workspace_id and t.task_id = v.task_id
+         where v.workspace_id = %(ws)s and (
+           (v.check_at is not null) <> (v.status in ('requested', 'routed', 'in_review'))
+           or v.gating and v.check_at is not null and t.newest_run_id <> v.run_id)""",
+    "a review that is held has one live lease, its newest, and others have none": """
+        select v.review_id from review v where v.workspace_id = %(ws)s
+           and array(select l.fence from review_lease l where l.workspace_id = v.workspace_id
+             and l.review_id = v.review_id and l.ended_at is null)
+           <> case when v.status in ('routed', 'in_review') then array[v.fence] else '{}' end""",
+    "P3: fences of reviews are used once, those of gating ones up to the task's": """
+        select f.task_id from (
+          select l.task_id, l.fence from lease l where l.workspace_id = %(ws)s union all
+          select v.task_id, l.fence from review v
+            join review_lease l using (workspace_id, review_id)
+           where v.workspace_id = %(ws)s and v.gating) f
+          join task t on t.workspace_id = %(ws)s and t.task_id = f.task_id
+         group by f.task_id, t.fence
+        having count(*) <> count(distinct f.fence) or max(f.fence) > t.fence""",
     "the status of a task follows from its inputs": f"""
         select t.task_id from task t left join run r
             on r.workspace_id = t.workspace_id and r.run_id = t.newest_run_id
@@ -67,7 +99,8 @@ RULES = {
            and (t.status, t.current_run_id is not null) is distinct from (
            case when t.canceled then 'canceled' when t.draft then 'draft'
                 when r.status in {LEASED} then 'in_progress'
-                when r.status = 'needs_attention' then 'blocked'
+                when r.status = 'needs_attention' or r.review = 'blocked' then 'blocked'
+                when r.review = 'open' then 'pending'
                 when r.status in ('completed', 'failed') then r.status
                 when t.dependencies_waiting > 0 or t.approval_state in ('pending', 'rejected')
                 then 'blocked' else 'ready' end,
@@ -185,6 +218,7 @@ RULES = {
              and r.task_id = c.task_id and r.status in ('completed', 'failed'))
            and not exists (select from cascade_task w
              where w.workspace_id = c.workspace_id)""",
+    **recount.RULES,
 }  # fmt: skip
 
 
@@ -196,13 +230,15 @@ def snapshot(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
     }
 
 
-def faults(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
+def faults(
+    db: Connection, workspace_id: str, rules: Mapping[str, str] = RULES
+) -> dict[str, list[Any]]:
     """The rules that a workspace breaks, with the rows that break them."""
     with db.transaction():
         # Tables that grew a moment ago have no statistics, and loops over them would take minutes.
         db.execute("set local enable_nestloop = off")
         found = {
             rule: [row[0] for row in db.execute(query.encode(), {"ws": workspace_id})]
-            for rule, query in RULES.items()
+            for rule, query in rules.items()
         }
     return {rule: rows for rule, rows in found.items() if rows}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from tests import books, recount
 from tests.client import RefusedError
 from tests.factories import Held
 from tests.model import Lease, Task
@@ -14,6 +15,7 @@ NOW = "select extract(epoch from lease_now())::float8"
 TASKS = """
 select task_id, status, canceled, draft, coalesce(approval_state, 'not_required'),
        paused_by_task_id, fence, version, attempts_used, dependencies_waiting,
+       concurrency_key, concurrency_limit, max_total_tokens,
        (select r.attempt from run r where r.workspace_id = t.workspace_id
            and r.run_id = t.current_run_id), (select b.checkpoint from task_body b
          where b.workspace_id = t.workspace_id and b.task_id = t.task_id)
@@ -21,7 +23,9 @@ select task_id, status, canceled, draft, coalesce(approval_state, 'not_required'
 """
 RUNS = """
 select r.task_id, r.attempt, r.status, p.attempt, r.fence, r.claim_count, r.lease_expiries,
-       r.lapses, r.failure_kind, r.retryable, b.error, b.result, r.run_id
+       r.lapses, r.failure_kind, r.retryable, b.error, b.result,
+       (select coalesce(sum(l.input_tokens), 0)::int from lease l
+         where l.workspace_id = r.workspace_id and l.run_id = r.run_id), r.run_id
   from run r left join run_body b using (workspace_id, run_id)
   left join run p on p.workspace_id = r.workspace_id and p.run_id = r.previous_run_id
  where r.workspace_id = %s
@@ -59,6 +63,7 @@ class Drive:
         self.claimed: list[Claimed] = []
         self.made: list[Made] = []
         self.count = 0
+        self.told: Any = None
 
     def now(self) -> float:
         """The time of the server's database."""
@@ -104,9 +109,10 @@ class Drive:
     def claim(self, session: int, wish: dict[str, Any]) -> None:
         """Claims runs: those that the model says, in its order."""
         now, agent = self.now(), self.agents[session]
-        expected = [run.id for run in self.model.queue(now)[: wish["max_runs"]]]
+        expected = [(r.id, r.task.left) for r in self.model.claimable(now, wish["max_runs"])]
         held = agent.claims(f"k{self.name()}", **wish)
-        assert [h.run_id for h in held] == expected
+        told = [(h.run_id, h.claim.budget_remaining.total_tokens) for h in held]
+        assert told == expected
         leases = self.model.claim(now, wish["lease_seconds"], wish["max_runs"])
         self.claimed += map(Claimed, held, leases)
 
@@ -117,13 +123,24 @@ class Drive:
         known = self.model.tasks.get(task.id) is task
         code = self.model.judge(lease, operation, same) if known else "run_not_found"
         expected = None if code == "replay" else code
-        self.both(expected, lambda: held.call(operation, **body))
+        self.told = self.both(expected, lambda: held.call(operation, **body))
         assert expected or held.agent.replayed == (code == "replay")
         return code is None
+
+    def told_of_budget(self, lease: Lease) -> None:
+        """What the answer to a heartbeat says of the budget is as the model has it."""
+        left = lease.run.task.left
+        assert self.told.budget_remaining.total_tokens == left
+        spent = "budget_exhausted" if left == 0 else None
+        assert (self.told.cancel_requested, self.told.stop_reason) == (left == 0, spent)
 
     def replay(self) -> None:
         """What the log tells is what the tables have."""
         replay(self.world, self.workspace.id, self.workspace.log())
+
+    def recount(self) -> None:
+        """What dashboards and inboxes count is so, however far behind their digests are."""
+        assert books.faults(self.world.db, self.workspace.id, recount.RULES) == {}
 
     def compare(self) -> None:
         """Every row that the model knows of is as the model has it."""
@@ -136,11 +153,12 @@ class Drive:
             _frozen((
                 r.task.id, r.attempt, r.status, r.previous and r.previous.attempt, r.fence,
                 r.claims, r.expiries, r.lapses, r.failure_kind, r.retryable, r.error, r.result,
+                r.used,
             )) for r in model.runs()
         }  # fmt: skip
         assert set(rows(TASKS, [self.workspace.id])) == {
             (t.id, t.status, t.canceled, t.draft, t.approval, t.paused_by, t.fence, t.version,
-             len(t.runs), t.waiting,
+             len(t.runs), t.waiting, *(t.slots or (None, None)), t.max_total_tokens,
              t.newest.attempt if t.newest and t.status == "in_progress" else None, t.checkpoint)
             for t in model.tasks.values()
         }  # fmt: skip

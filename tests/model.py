@@ -22,6 +22,8 @@ class Task:
     retry_seconds: int = 0
     max_lease_expiries: int = 3
     deadline_seconds: int | None = None
+    slots: tuple[str, int] | None = None
+    max_total_tokens: int | None = None
     approval_policy: str = "none"
     approval_timeout_seconds: int | None = None
     on_approval_timeout: str = "wait"
@@ -67,6 +69,14 @@ class Task:
         return self.parent.paused_by
 
     @property
+    def used(self) -> int:
+        return sum(run.used for run in self.runs)
+
+    @property
+    def left(self) -> int | None:
+        return None if self.max_total_tokens is None else max(0, self.max_total_tokens - self.used)
+
+    @property
     def status(self) -> str:
         run = self.newest
         if self.canceled:
@@ -100,7 +110,12 @@ class Run:
     retryable: bool | None = None
     error: str | None = None
     result: Any = None
+    usage: dict[int, int] = field(default_factory=dict)
     id: str = ""
+
+    @property
+    def used(self) -> int:
+        return sum(self.usage.values())
 
 
 @dataclass(eq=False)

@@ -9,13 +9,16 @@ Fields = dict[str, Any]
 TASKS = """
 select task_id, status, canceled, draft, coalesce(approval_state, 'not_required'),
        paused_by_task_id, fence, version, attempts_used, dependencies_waiting,
-       parent_task_id, created_by_kind, created_by_ref, _utc(created_at), _utc(closed_at)
+       parent_task_id, created_by_kind, created_by_ref, _utc(created_at), _utc(closed_at),
+       concurrency_key, concurrency_limit, max_total_tokens
   from task where workspace_id = %s
 """
 RUNS = """
 select r.run_id, r.task_id, r.attempt, r.status, r.previous_run_id, r.fence, r.claim_count,
        r.lease_expiries, r.failure_kind, r.retryable, b.error, b.result, l.session_id,
-       l.agent_name, _utc(l.claimed_at), _utc(r.ended_at)
+       l.agent_name, _utc(l.claimed_at), _utc(r.ended_at), (
+         select coalesce(sum(x.input_tokens), 0)::int from lease x
+          where x.workspace_id = r.workspace_id and x.run_id = r.run_id)
   from run r left join run_body b using (workspace_id, run_id)
   left join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id
                    and l.fence = r.fence
@@ -95,15 +98,20 @@ class Replay:
                 "error": payload["reason"], "ended_at": at,
             }  # fmt: skip
         run = self.runs[event.run_id]
+        if kind != "run_progress" and "usage" in payload:
+            run |= {"before": payload["usage"]["input_tokens"], "used": 0}
         run |= {"status": payload["status"], "attempt": payload["attempt"]}
         if kind == "run_claimed":
             assert not self.paused, "P6: claimed while the scheduler was paused"
             task["fence"] = payload["fence"]
             run["claims"] = run.get("claims", 0) + 1
+            run |= {"before": run.get("before", 0) + run.get("used", 0), "used": 0}
             run |= {
                 "session": payload["session_id"], "agent": payload["agent_name"], "claimed_at": at,
                 "fence": payload["fence"],
             }  # fmt: skip
+        elif kind == "run_progress" and payload["usage"]:
+            run["used"] = max(run["used"], payload["usage"]["input_tokens"] or 0)
         elif kind == "run_session_bound":
             run |= {"session": payload["session_id"], "agent": payload["agent_name"]}
         elif kind == "run_operator_forced_fail":
@@ -152,13 +160,14 @@ def replay(world: World, workspace_id: str, events: list[Any]) -> None:
         (task_id, t["status"], t["canceled"], t["draft"], t["approval"], told.paused_by(task_id),
          t["fence"], t["version"], t["attempts"],
          sum(not told.satisfied(*edge) for edge in told.edges if edge[0] == task_id),
-         t["parent_task_id"], *t["by"], t["at"], t["closed_at"])
+         t["parent_task_id"], *t["by"], t["at"], t["closed_at"], t["concurrency_key"],
+         t["concurrency_limit"], (t["budget"] or {}).get("max_total_tokens"))
         for task_id, t in told.tasks.items()
     }  # fmt: skip
     assert set(world.db.execute(RUNS, [workspace_id])) == {
         (run_id, r["task_id"], r["attempt"], r["status"], r["previous"], r.get("fence"),
          r.get("claims", 0), r.get("expiries", 0), r.get("failure_kind"), r.get("retryable"),
          r.get("error"), r.get("result"), r.get("session"), r.get("agent"), r.get("claimed_at"),
-         r.get("ended_at"))
+         r.get("ended_at"), r.get("before", 0) + r.get("used", 0))
         for run_id, r in told.runs.items()
     }  # fmt: skip

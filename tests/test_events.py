@@ -25,7 +25,8 @@ PAYLOADS: dict[str, set[str]] = {
         "max_attempts", "auto_enqueue_on_ready", "owner", "metadata", "payload_bytes",
         "available_at", "retry", "on_dependency_failure", "max_lease_expiries",
         "deadline_seconds", "tags", "depends_on", "draft", "approval_policy",
-        "approval_timeout_seconds", "on_approval_timeout",
+        "approval_timeout_seconds", "on_approval_timeout", "review_policy", "review_max_rounds",
+        "review_timeout_seconds", "concurrency_key", "concurrency_limit", "budget",
     },
     "task.published": TASK | {"previous_status"},
     "task.approval_requested": TASK | {

@@ -34,6 +34,8 @@ def _work(workspace: Workspace, cycles: int) -> None:
     for n in range(cycles):
         first = workspace.task()
         workspace.task(depends_on=[first.id])
+        workspace.task(concurrency_key="few", concurrency_limit=4, priority="high")
+        agent.claim(priority_min="high").complete()
         held = agent.claim(f"k{n}", lease_seconds=60)
         held.heartbeat()
         held.heartbeat(checkpoint=n)
@@ -43,10 +45,12 @@ def _work(workspace: Workspace, cycles: int) -> None:
 
 
 def _fill(workspace: Workspace, filler: Process, tasks: int) -> None:
-    """Tasks that are ready, leased and done."""
+    """Tasks that are ready, leased and done; and as many that share a few slots."""
     agent = Agent(filler.http, workspace.key("agent"), **workspace.agent().headers)
     items = [{"ref": str(n), "title": "t"} for n in range(tasks)]
     agent.post("/api/tasks/bulk", tasks=items)
+    defaults = {"concurrency_key": "few", "concurrency_limit": 4}
+    agent.post("/api/tasks/bulk", tasks=items, defaults=defaults)
     for _ in range(tasks // 40):
         for held in agent.claims(max_runs=20)[:10]:
             held.complete()

@@ -23,6 +23,7 @@ select count(*) from pg_stat_activity where datname = current_database() and pid
 """
 DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
 TASKS, WAITING, ROUNDS = 24, 6, 20
+KEYS = ["a", "b", "c"]
 Call = tuple[str, str, Any]
 
 
@@ -49,6 +50,9 @@ def _graph(workspace: Workspace, dice: random.Random) -> tuple[list[str], list[s
     edges: dict[str, list[str]] = {ref: [] for ref in refs}
     edges |= {f"w{n}": dice.sample(refs, TASKS // 2) for n in range(WAITING)}
     ids = workspace.graph(edges, on_dependency_failure="run", retry={"strategy": "none"})
+    for ref in refs[: TASKS // 2]:
+        keyed = {"concurrency_key": dice.choice(KEYS), "concurrency_limit": dice.choice([40, 99])}
+        workspace.operator.patch(f"/api/tasks/{ids[ref]}", **keyed)
     return [ids[ref] for ref in refs], [ids[f"w{n}"] for n in range(WAITING)]
 
 
@@ -75,6 +79,8 @@ def _by_operators(
         yield "POST", f"/api/tasks/{task_id}/cancel", {}
     for task_id in (*waiting[:3], *tasks[:3]):
         yield "PATCH", f"/api/tasks/{task_id}", {"priority": "high"}
+    for task_id in dice.sample(tasks, 6):
+        yield "PATCH", f"/api/tasks/{task_id}", {"concurrency_key": dice.choice([*KEYS, None])}
     for held in dice.sample([h for share in shares for h in share], 3):
         yield "POST", f"/api/task-runs/{held.run_id}/cancel", {}
         yield "POST", f"/api/runs/{held.run_id}/retry", {}

@@ -32,11 +32,16 @@ FIELDS = st.fixed_dictionaries({
     "retry_seconds": WAITS,
     "max_lease_expiries": st.integers(1, 3),
     "deadline_seconds": st.sampled_from([None, None, 90]),
+    "slots": st.sampled_from([None, None, ("a", 1), ("a", 2), ("b", 1)]),
+    "max_total_tokens": st.sampled_from([None, None, None, 100, 200]),
     "approval_policy": st.sampled_from(["none", "none", "none", "manual"]),
     "approval_timeout_seconds": st.sampled_from([None, 60]),
     "on_approval_timeout": st.sampled_from(["wait", "reject"]),
 })  # fmt: skip
+TOKENS = st.sampled_from([0, 0, 60, 110])
 DRAFT = st.sampled_from([False, False, False, True])
+# What the model has by another name than the wire.
+OWN = {"retry_seconds", "slots", "max_total_tokens"}
 some_tasks = precondition(lambda self: self.drive.model.tasks)
 some_runs = precondition(lambda self: any(self.drive.model.runs()))
 some_claims = precondition(lambda self: self.drive.claimed)
@@ -45,8 +50,19 @@ some_claims = precondition(lambda self: self.drive.claimed)
 def told(task: Task, fields: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A task as a request has it."""
     retry = {"strategy": "fixed", "base_seconds": fields["retry_seconds"]}
-    rest = {name: value for name, value in fields.items() if name != "retry_seconds"}
-    return {"id": task.id, "title": task.id, "retry": retry, **rest, **more}
+    key, limit = fields["slots"] or (None, None)
+    most = fields["max_total_tokens"]
+    work = {
+        "concurrency_key": key, "concurrency_limit": limit,
+        "budget": None if most is None else {"max_total_tokens": most},
+    }  # fmt: skip
+    rest = {name: value for name, value in fields.items() if name not in OWN}
+    return {"id": task.id, "title": task.id, "retry": retry, **work, **rest, **more}
+
+
+def used(tokens: int) -> dict[str, Any]:
+    """What a call under a lease says was used up."""
+    return {"usage": {"input_tokens": tokens}} if tokens else {}
 
 
 class Life(RuleBasedStateMachine):
@@ -204,35 +220,38 @@ class Life(RuleBasedStateMachine):
         self.drive.claim(session, {"max_runs": count, "lease_seconds": seconds})
 
     @some_claims
-    @rule(pick=PICK, checkpoint=st.none() | st.integers(1, 2))
-    def heartbeat(self, pick: int, checkpoint: int | None) -> None:
+    @rule(pick=PICK, checkpoint=st.none() | st.integers(1, 2), tokens=TOKENS)
+    def heartbeat(self, pick: int, checkpoint: int | None, tokens: int) -> None:
         claimed, now = self.held(pick), self.drive.now()
-        if self.drive.call(claimed, "heartbeat", {"checkpoint": checkpoint}, False):
-            self.model.heartbeat(now, claimed.lease, checkpoint)
+        body = {"checkpoint": checkpoint} | used(tokens)
+        if self.drive.call(claimed, "heartbeat", body, False):
+            self.model.heartbeat(now, claimed.lease, checkpoint, tokens)
+            self.drive.told_of_budget(claimed.lease)
 
     @some_claims
-    @rule(pick=PICK, result=st.integers(1, 2))
-    def complete(self, pick: int, result: int) -> None:
+    @rule(pick=PICK, result=st.integers(1, 2), tokens=TOKENS)
+    def complete(self, pick: int, result: int, tokens: int) -> None:
         claimed, now = self.held(pick), self.drive.now()
         same = claimed.lease.run.result == result
-        if self.drive.call(claimed, "complete", {"result": result}, same):
-            self.model.complete(now, claimed.lease, result)
+        if self.drive.call(claimed, "complete", {"result": result} | used(tokens), same):
+            self.model.complete(now, claimed.lease, result, tokens)
 
     @some_claims
-    @rule(pick=PICK, error=st.sampled_from(["a", "b"]), retryable=st.booleans())
-    def fail(self, pick: int, error: str, retryable: bool) -> None:
+    @rule(pick=PICK, error=st.sampled_from(["a", "b"]), retryable=st.booleans(), tokens=TOKENS)
+    def fail(self, pick: int, error: str, retryable: bool, tokens: int) -> None:
         claimed, now = self.held(pick), self.drive.now()
         run = claimed.lease.run
         same = (run.error, run.failure_kind) == (error, "error")
-        if self.drive.call(claimed, "fail", {"error": error, "retryable": retryable}, same):
-            self.model.fail(now, claimed.lease, error, "error", retryable)
+        body = {"error": error, "retryable": retryable} | used(tokens)
+        if self.drive.call(claimed, "fail", body, same):
+            self.model.fail(now, claimed.lease, error, "error", retryable, tokens)
 
     @some_claims
-    @rule(pick=PICK, delay=st.sampled_from([0, 0, 30]))
-    def release(self, pick: int, delay: int) -> None:
+    @rule(pick=PICK, delay=st.sampled_from([0, 0, 30]), tokens=TOKENS)
+    def release(self, pick: int, delay: int, tokens: int) -> None:
         claimed, now = self.held(pick), self.drive.now()
-        if self.drive.call(claimed, "release", {"delay_seconds": delay}, False):
-            self.model.release(now, claimed.lease, delay)
+        if self.drive.call(claimed, "release", {"delay_seconds": delay} | used(tokens), False):
+            self.model.release(now, claimed.lease, delay, tokens)
 
     @rule(seconds=st.sampled_from([31, 61, 601]), sweep=st.booleans())
     def time_passes(self, seconds: int, sweep: bool) -> None:
@@ -242,6 +261,14 @@ class Life(RuleBasedStateMachine):
             self.drive.world.sweep()
             gates.expire_approvals(self.model, self.drive.now())
             self.drive.world.expire_approvals()
+
+    @rule()
+    def keep_digests(self) -> None:
+        self.drive.world.keep_digests()
+
+    @invariant()
+    def counted(self) -> None:
+        self.drive.recount()
 
     @invariant()
     def same(self) -> None:

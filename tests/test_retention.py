@@ -6,7 +6,7 @@ import pytest
 
 from server.api.feed import Feed, Subscriber, Topic
 from server.db.pool import Database
-from server.loops import retention
+from server.loops import digests, retention
 from tests.factories import Workspace, refused
 from tests.receiver import attempts, bridge, cursor, receiving, subscribe
 from tests.streams import subscribed
@@ -187,6 +187,7 @@ def test_a_feed_that_retention_overtakes_says_so(world: World, brief: Workspace)
         await asyncio.to_thread(brief.operator.patch, f"/api/tasks/{task.id}", title="a")
         await asyncio.to_thread(brief.operator.patch, f"/api/tasks/{task.id}", title="b")
         await asyncio.to_thread(world.advance, 2 * DAY + 1)
+        await digests.run_once(db)
         await retention.run_once(db, db, lambda *_: None)
         feed.hint()
         assert await subscriber.take(10) is None

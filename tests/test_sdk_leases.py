@@ -12,7 +12,7 @@ import pytest
 
 from agent_sdk import AsyncLease, Cancelled, Client, Lease, LeaseLost
 from agent_sdk.api.leases import BulkHeartbeat, Heartbeat
-from agent_sdk.hold import Hold
+from agent_sdk.run_hold import RunHold
 from agent_sdk.testing import Server
 from tests.agents import SOON, event_of, expire, line_of, worker_process, working
 
@@ -23,13 +23,13 @@ STOPPED = "the worker was stopped before the work was done"
 def renewals(monkeypatch: pytest.MonkeyPatch) -> "queue.SimpleQueue[float]":
     """Seconds from each heartbeat of a lease to the next one that is due."""
     seen: queue.SimpleQueue[float] = queue.SimpleQueue()
-    renewed = Hold.renewed
+    renewed = RunHold.renewed
 
-    def noted(hold: Hold, reply: Heartbeat | BulkHeartbeat, now: datetime, sent: float) -> None:
+    def noted(hold: RunHold, reply: Heartbeat | BulkHeartbeat, now: datetime, sent: float) -> None:
         renewed(hold, reply, now, sent)
         seen.put(hold.next_due() - sent)
 
-    monkeypatch.setattr(Hold, "renewed", noted)
+    monkeypatch.setattr(RunHold, "renewed", noted)
     return seen
 
 

@@ -68,6 +68,10 @@ class Throng:
         task, run = f"/api/tasks/{one}", dice.choice(self.runs[-12:])
         policy = dice.choice(["block", "cancel", "run"])
         patch = {"priority": dice.choice(["low", "high"]), "on_dependency_failure": policy}
+        limits = {
+            "concurrency_key": dice.choice(["a", "b", None]),
+            "budget": {"max_total_tokens": dice.choice([None, 100, 200])},
+        }
         defaults = {"on_dependency_failure": policy, "retry": {"strategy": "none"}}
         items: list[dict[str, Any]] = [{"title": "t", "ref": ref} for ref in "abcd"]
         items += [{"title": "t", "ref": "e", "depends_on_refs": ["a", "b"], "depends_on": [one]}]
@@ -78,7 +82,9 @@ class Throng:
         return dice.choice([
             create, create, depend, depend,
             Step("POST", "/api/tasks", TASK | {"depends_on": sorted({one, other})}),
-            Step("PATCH", task, patch),
+            Step("PATCH", task, patch), Step("PATCH", task, limits),
+            Step("POST", "/api/tasks", TASK | limits | {"concurrency_limit": 2})
+            if limits["concurrency_key"] else Step("PATCH", task, limits),
             Step("DELETE", f"{task}/dependencies/{other}"),
             Step("POST", f"{task}/cancel"),
             Step("DELETE", task),
@@ -97,10 +103,11 @@ class Throng:
 
 
 def _endings(dice: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield "heartbeat", {"checkpoint": dice.random()} if dice.random() < 0.5 else {}
+    used = {"usage": {"input_tokens": dice.choice([0, 60, 110])}}
+    yield "heartbeat", {"checkpoint": dice.random()} | used if dice.random() < 0.5 else {}
     ends: list[tuple[str, dict[str, Any]]] = [
         ("complete", {}), ("complete", {"claim_next": {}}), ("fail", {"error": "no"}),
-        ("fail", {"error": "no", "retryable": False}), ("release", {}), ("heartbeat", {}),
+        ("fail", {"error": "no", "retryable": False}), ("release", used), ("heartbeat", {}),
     ]  # fmt: skip
     yield dice.choice(ends)
 

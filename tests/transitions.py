@@ -4,6 +4,7 @@ Time comes in as an argument. A refused operation answers the code of its refusa
 nothing; None is a success.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -28,13 +29,24 @@ class Model:
         return [lease for lease in self.leases.values() if lease.ended is None]
 
     def queue(self, now: float) -> list[Run]:
-        """The runs that may be claimed, in the order in which they are."""
+        """The runs that may be claimed if there is a slot, in the order in which they are."""
         waiting = [
             run for run in self.runs()
             if run.status == "queued" and run.task.status == "ready" and run.available_at <= now
-            and run.task.paused_by is None and not self.paused
+            and run.task.paused_by is None and run.task.left != 0 and not self.paused
         ]  # fmt: skip
         return sorted(waiting, key=lambda r: (r.available_at - HEAD_START[r.task.priority], r.id))
+
+    def claimable(self, now: float, count: int) -> list[Run]:
+        """The first of them that there are slots for."""
+        taken: list[Run] = []
+        active = Counter(each.run.task.slots[0] for each in self.live() if each.run.task.slots)
+        for run in self.queue(now):
+            key, limit = run.task.slots or ("", 0)
+            if len(taken) < count and (not key or active[key] < limit):
+                taken.append(run)
+                active[key] += 1
+        return taken
 
     # ── tasks and edges ──
 
@@ -171,10 +183,11 @@ class Model:
     # ── leases ──
 
     def claim(self, now: float, seconds: int, count: int) -> list[Lease]:
-        return [self._lease(now, run, seconds) for run in self.queue(now)[:count]]
+        return [self._lease(now, run, seconds) for run in self.claimable(now, count)]
 
-    def heartbeat(self, now: float, lease: Lease, checkpoint: Any) -> None:
+    def heartbeat(self, now: float, lease: Lease, checkpoint: Any, tokens: int) -> None:
         task, run = lease.run.task, lease.run
+        self._use(lease, tokens)
         run.status = "running"
         lease.until = max(lease.until, now + lease.seconds)
         if lease.deadline is not None:
@@ -182,17 +195,22 @@ class Model:
         if checkpoint is not None and checkpoint != task.checkpoint:
             task.checkpoint, run.lapses = checkpoint, 0
 
-    def complete(self, now: float, lease: Lease, result: Any) -> None:
+    def complete(self, now: float, lease: Lease, result: Any, tokens: int) -> None:
         run = lease.run
+        self._use(lease, tokens)
         run.status, run.result, lease.ended = "completed", result, "complete"
         run.task.checkpoint = None
         self.settle(now)
 
-    def fail(self, now: float, lease: Lease, error: str, kind: str, retryable: bool) -> None:
+    def fail(
+        self, now: float, lease: Lease, error: str, kind: str, retryable: bool, tokens: int
+    ) -> None:
+        self._use(lease, tokens)
         self._fail(now, lease, error, kind, retryable)
         self.settle(now)
 
-    def release(self, now: float, lease: Lease, delay: int) -> None:
+    def release(self, now: float, lease: Lease, delay: int, tokens: int) -> None:
+        self._use(lease, tokens)
         lease.run.status, lease.run.available_at, lease.ended = "queued", now + delay, "release"
         self.settle(now)
 
@@ -272,6 +290,10 @@ class Model:
         lease = Lease(run, task.fence, seconds, until, deadline)
         self.leases[task.id, run.attempt, task.fence] = lease
         return lease
+
+    def _use(self, lease: Lease, tokens: int) -> None:
+        usage = lease.run.usage
+        usage[lease.fence] = max(tokens, usage.get(lease.fence, 0))
 
     def _end(self, run: Run, how: str) -> None:
         for lease in self.live():

@@ -64,7 +64,9 @@ class Walk:
 def walk(workspace: Workspace) -> list[Answer]:
     """Every chapter; the answers in their order."""
     story = Walk(workspace)
-    for chapter in (_gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look):
+    for chapter in (
+        _gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look, _review, _schedule,
+    ):  # fmt: skip
         chapter(story)
     return story.answers
 
@@ -205,6 +207,49 @@ def _look(story: Walk) -> None:
         story.ask(story.operator, f"GET /api/tasks/{{id}}/{view}", root.id)
     lines = _first_frame(story.operator, f"/api/tasks/{root.id}/stream")
     story.answers.append(Answer("GET /api/tasks/{id}/stream", 200, lines.encode()))
+
+
+def _review(story: Walk) -> None:
+    ask, operator = story.ask, story.operator
+    task = story.task("judged", review_policy="on_success")
+    first = story.claim(task)
+    story.hold(first, "complete", result="half of it")
+    judge = story.workspace.agent("judge", session="judge")
+    wish = {"channel": "reviews", "peer_id": "peer", "lease_seconds": 60}
+    held = judge.post("/api/agent/reviews/claim-next", **wish).claim
+    token, of = held.lease.claim_token, held.review.review_id
+    judge.post(f"/api/agent/reviews/{of}/heartbeat", claim_token=token)
+    verdict = {
+        "outcome": "rejected", "confidence": 0.5, "reason": "half is missing", "delivery_id": "d-1",
+        "missing_work": ["half"], "next_round_guidance": "go on", "review_text": "long",
+    }  # fmt: skip
+    judged = "POST /api/task-reviews/{id}/verdict"
+    ask(judge, judged, of, run_id=first.run.id, claim_token=token, verdict=verdict)
+    second = story.claim(task)
+    story.hold(second, "complete", result="all of it")
+    for noun in ("tasks", "task-runs"):
+        of = task.id if noun == "tasks" else second.run.id
+        review = ask(operator, f"GET /api/{noun}/{{id}}/reviews", of).reviews[0]
+    ask(operator, "GET /api/task-reviews/{id}", review.review_id)
+    verdict = {"outcome": "approved", "confidence": 1, "reason": "all there", "delivery_id": "d-2"}
+    ask(operator, judged, review.review_id, run_id=second.run.id, verdict=verdict)
+    by_hand = "POST /api/task-runs/{id}/reviews"
+    ask(operator, by_hand, first.run.id, reason="again", policy="always", review_round=7)
+
+
+def _schedule(story: Walk) -> None:
+    ask, operator = story.ask, story.operator
+    story.task("in the queue")
+    ask(operator, "POST /api/scheduler/pause", reason="maintenance")
+    paused = story.task("while paused")
+    ask(operator, "GET /api/tasks/{id}/inspect", paused.id)
+    ask(operator, "GET /api/scheduler")
+    ask(operator, "GET /api/scheduler/backlog")
+    ask(operator, "POST /api/scheduler/drain", timeout_seconds=0)
+    for lease in operator.get("/api/task-runs", status="claimed,starting,running").runs:
+        operator.post(f"/api/runs/{lease.id}/release")
+    ask(operator, "POST /api/scheduler/drain", timeout_seconds=0)
+    ask(operator, "POST /api/scheduler/resume", reason="done")
 
 
 def _first_frame(by: Client, path: str) -> str:

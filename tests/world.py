@@ -12,7 +12,7 @@ import psycopg
 
 from server.db import schema
 from server.db.pool import Database, Dedicated, open_pool
-from server.loops import approvals, expiry, promotion, retention, starvation
+from server.loops import approvals, digests, expiry, promotion, retention, reviews, starvation
 from server.loops.deliveries import Deliveries
 from server.net.outbound import Outbound
 from server.rules.seals import Seal
@@ -29,6 +29,8 @@ SWEPT_LONG_AGO = """
 insert into beat values ('sweep', clock_timestamp() - interval '40 seconds')
 on conflict (name) do update set at = excluded.at
 """
+LOOKED_NOW = SWEPT_NOW.replace("sweep", "reviews")
+LOOKED_LONG_AGO = SWEPT_LONG_AGO.replace("sweep", "reviews")
 BLOCKED = """
 select count(*) from pg_stat_activity
  where datname = current_database() and wait_event_type = 'Lock'
@@ -91,9 +93,15 @@ class World:
         return promoted
 
     def forget(self) -> int:
-        """One pass of the retention; how many rows went."""
+        """One pass of the retention, the digests being kept; how many rows went."""
+        self.keep_digests()
         deleted: int = self.run(lambda db: retention.run_once(db, db, self._changed))
         return deleted
+
+    def keep_digests(self) -> int:
+        """One pass of what keeps the digests behind the log; how many events it came further."""
+        kept: int = self.run(lambda _: digests.run_once(self._loop))
+        return kept
 
     def deliver(self, *former: bytes) -> int:
         """Passes of the deliveries until nothing is due; how many were begun."""
@@ -109,6 +117,22 @@ class World:
         """One pass of the starvation loop, so many runs at a time; of how many it told."""
         told: int = self.run(lambda _: starvation.run_once(self._loop, runs, self._changed))
         return told
+
+    def expire_reviews(self) -> int:
+        """One pass over late reviews, as if the one before had been just now; how many."""
+        self.db.execute(LOOKED_NOW)
+        return self._expire_reviews()
+
+    def expire_reviews_after_outage(self) -> int:
+        """One pass over late reviews, the first in 40 s of real time."""
+        self.db.execute(LOOKED_LONG_AGO)
+        return self._expire_reviews()
+
+    def _expire_reviews(self) -> int:
+        ended: int = self.run(
+            lambda _: reviews.run_once(self._loop, PASS_ROWS, 3, 3, self._changed)
+        )
+        return ended
 
     def run(self, service: Callable[[Database], Any]) -> Any:
         """What a service of the server does on this database."""

@@ -126,7 +126,6 @@ class ReviewHeld(Struct, frozen=True):
 
     review: Review
     lease: ReviewLeaseState
-    server_time: datetime | None = None
 
 
 class _Review(Struct, frozen=True):

@@ -53,8 +53,13 @@ class Backlog(Struct, frozen=True):
     next_cursor: str | None = None
 
 
+class _Queued(Struct, frozen=True):
+    runs: list[QueuedRun]
+    total: int
+
+
 class _Backlog(Struct, frozen=True):
-    backlog: Backlog
+    backlog: _Queued
     next_cursor: str | None = None
 
 

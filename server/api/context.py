@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # What a path id names; a text that no such object can have answers as an unknown one.
 TaskId = Annotated[str, "task_not_found"]
 RunId = Annotated[str, "run_not_found"]
+ReviewId = Annotated[str, "review_not_found"]
 BridgeId = Annotated[str, "bridge_not_found"]
 SubscriptionId = Annotated[str, "subscription_not_found"]
 KeyId = Annotated[str, "key_not_found"]

@@ -32,6 +32,8 @@ class Hub:
         self._db = db
         self._conninfo = conninfo
         self._offered = offered
+        # Told of every change of a workspace, here or elsewhere.
+        self.woken: Callable[[str], None] = lambda _: None
         self._name = secrets.token_hex(8)
         self._feeds: dict[str, Feed] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
@@ -134,6 +136,7 @@ class Hub:
                 self._offered(workspace_id, int(offers))
 
     def _wake(self, workspace_id: str) -> None:
+        self.woken(workspace_id)
         every = workspace_id == EVERY_WORKSPACE
         for name in list(self._feeds) if every else [workspace_id]:
             if name in self._feeds:

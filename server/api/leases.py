@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from server import limits
 from server.api.claiming import Claimed, Wish, make_claimer
 from server.api.context import Context, RunId, leaving
 from server.api.holding import lease_call, plain
@@ -21,14 +22,14 @@ from server.contract.leases import (
     LeaseFailRequest,
     LeaseFailResponse,
     LeaseListQuery,
-    LeaseListResponse,
     LeaseReleaseRequest,
     LeaseResponse,
     LeaseVerifyRequest,
     LeaseVerifyResponse,
 )
+from server.contract.reviews import LeaseListResponse
 from server.errors import Problem
-from server.store import leases
+from server.store import leases, reviews
 
 
 class Fenced(msgspec.Struct):
@@ -151,7 +152,11 @@ async def list_leases(ctx: Context, query: LeaseListQuery) -> Encoded[LeaseListR
         after_id=after_id,
         limit=query.limit,
     )
-    return pages(ctx, query, "leases", rows, extra='"reviews":[],')
+    held = [] if query.cursor else await reviews.held_reviews(
+        ctx.services.db, workspace_id=ctx.workspace_id, session_id=ctx.caller.session_id,
+        limit=limits.REVIEWS_HELD_LIMIT_COUNT,
+    )  # fmt: skip
+    return pages(ctx, query, "leases", rows, extra=f'"reviews":[{",".join(held)}],')
 
 
 async def verify(ctx: Context, body: LeaseVerifyRequest) -> Encoded[LeaseVerifyResponse]:

@@ -31,7 +31,7 @@ async def claim_run(
         ctx.services.db, workspace_id=ctx.workspace_id, cause=ctx.cause, run_id=run_id,
         session_id=_session(ctx, body.session_id), lease_seconds=body.lease_seconds,
         key=ctx.idempotency_key, request_hash=ctx.key_hash,
-        **_pads(ctx),
+        **pads(ctx),
     )  # fmt: skip
     occur(ClaimServed, kind="manual", result="replayed" if replayed else "claimed")
     ctx.services.hub.changed(ctx.workspace_id, 0)
@@ -44,7 +44,7 @@ async def attach_session(
     """Gives a session to a run that was claimed by hand without one."""
     told = await manual.attach_session(
         ctx.services.db, workspace_id=ctx.workspace_id, cause=ctx.cause, run_id=run_id,
-        session_id=body.session_id, agent_name=body.agent_name, **_pads(ctx),
+        session_id=body.session_id, agent_name=body.agent_name, **pads(ctx),
     )  # fmt: skip
     ctx.services.hub.changed(ctx.workspace_id, 0)
     return Encoded(told.encode())
@@ -110,7 +110,7 @@ def _told(held: Repeatable) -> Encoded[RunResponse]:
     return Encoded(held.body.encode(), replayed=held.replayed)
 
 
-def _pads(ctx: Context) -> dict[str, bytes]:
+def pads(ctx: Context) -> dict[str, bytes]:
     """What claim tokens are derived with."""
     names = ("outer", "inner", "outer_previous", "inner_previous")
     return dict(zip(names, ctx.services.claiming.key, strict=True))

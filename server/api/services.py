@@ -7,6 +7,7 @@ from server.api.claiming import Claiming
 from server.api.holding import Holding
 from server.api.hub import Hub
 from server.api.identity import Identity
+from server.api.reviewing import Reviewing
 from server.api.settings import SettingsCache
 from server.config import Config
 from server.db.pool import Database
@@ -24,6 +25,7 @@ class Services:
     settings: SettingsCache
     claiming: Claiming
     holding: Holding
+    reviewing: Reviewing
     hub: Hub
     # The way to the receivers of notifications, and how their secrets are kept.
     outbound: Outbound

@@ -128,14 +128,6 @@ class LeaseVerifyResponse(Answer):
     server_time: Time
 
 
-class LeaseListResponse(Answer):
-    """The live leases of a session; reviews are held there too."""
-
-    leases: list[Lease]
-    reviews: list[Json]
-    next_cursor: str | None
-
-
 class LeaseListQuery(PageQuery):
     """Which leases of the session to list."""
 
@@ -155,7 +147,7 @@ class ClaimWish(Request):
     idempotency_key: IdempotencyKey | None = None
 
     def __post_init__(self) -> None:
-        _check_lease_seconds(self.lease_seconds)
+        check_lease_seconds(self.lease_seconds)
         if self.wait and not self.wait_seconds:
             self.wait_seconds = limits.CLAIM_WAIT_DEFAULT_SECONDS
         if self.required_capabilities:
@@ -219,7 +211,7 @@ class HeartbeatRequest(LeaseWork):
     progress: ProgressInput | None = None
 
     def __post_init__(self) -> None:
-        _check_lease_seconds(self.lease_seconds)
+        check_lease_seconds(self.lease_seconds)
 
 
 class LeaseCompleteRequest(LeaseWork):
@@ -273,6 +265,7 @@ def cut_error(text: str) -> str:
     return whole[: limits.ERROR_CUT_AT_BYTES].decode(errors="ignore") + "…[cut]"
 
 
-def _check_lease_seconds(seconds: int) -> None:
+def check_lease_seconds(seconds: int) -> None:
+    """Refuses a lease that is too short to be renewed in time."""
     if 0 < seconds < limits.LEASE_MIN_SECONDS:
         raise FieldError("lease_seconds", "range", "must be 0, or 5 or more")

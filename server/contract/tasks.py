@@ -41,6 +41,7 @@ from server.contract.references import (
     Scope,
     TaskStatus,
 )
+from server.contract.reviews import ReviewTimeout, Rounds
 from server.contract.runs import Run
 from server.contract.slots import SlotFields, SlotPatch
 
@@ -209,9 +210,8 @@ class RetryInput(Request):
             raise FieldError("base_seconds", "range", "must not be above max_seconds")
 
 
-# What no route of this server takes yet is unknown; the other fields are known, if not settable.
-NOT_TAKEN = ("review_",)
-TASK_FIELDS = frozenset(f for f in Task.__struct_fields__ if not f.startswith(NOT_TAKEN))
+# What a request may name; not all of them can be set.
+TASK_FIELDS = frozenset(Task.__struct_fields__)
 
 
 class TaskFields(SlotFields):
@@ -235,6 +235,9 @@ class TaskFields(SlotFields):
     on_dependency_failure: OnDependencyFailure | UnsetType = UNSET
     max_lease_expiries: Expiries | UnsetType = UNSET
     deadline_seconds: Deadline | UnsetType = UNSET
+    review_policy: ReviewPolicy | UnsetType = UNSET
+    review_max_rounds: Rounds | UnsetType = UNSET
+    review_timeout_seconds: ReviewTimeout | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
     draft: bool | UnsetType = UNSET
     depends_on: list[Identifier] | UnsetType = UNSET
@@ -281,6 +284,9 @@ class TaskPatchRequest(SlotPatch):
     on_dependency_failure: OnDependencyFailure | UnsetType = UNSET
     max_lease_expiries: Expiries | UnsetType = UNSET
     deadline_seconds: Deadline | UnsetType | None = UNSET
+    review_policy: ReviewPolicy | UnsetType = UNSET
+    review_max_rounds: Rounds | UnsetType = UNSET
+    review_timeout_seconds: ReviewTimeout | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
     version: Version | UnsetType = UNSET
 

@@ -21,8 +21,9 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 PARTS = (
     "budgets.sql",
     "wire.sql",
-    "slots.sql",
     "scheduler.sql",
+    "reviews.sql",
+    "slots.sql",
     "backlog.sql",
     "starvation.sql",
     "gates.sql",
@@ -36,6 +37,9 @@ PARTS = (
     "observe.sql",
     "inspect.sql",
     "bridges.sql",
+    "digest.sql",
+    "dashboard.sql",
+    "inbox.sql",
     "retention.sql",
     "planner.sql",
 )

@@ -65,6 +65,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     task_status: str
     approval_state: str | None
     open_run: bool
+    # What the newest run waits for: an open review, or one that stopped the task (blocked).
+    review: str | None
     lease_until: str | None
     heartbeat_at: str | None
     stuck: bool
@@ -133,7 +135,7 @@ def next_action(facts: Facts, found: list[str], expected: bool) -> str:
         return "recovery_required"
     if facts.task_status == "blocked" and facts.approval_state == "pending":
         return "approval_required"
-    if facts.task_status == "pending":
+    if facts.task_status == "pending" or facts.review == "blocked":
         return "review_required"
     if not facts.open_run:
         ended = facts.task_status in ("completed", "failed", "canceled")

@@ -75,6 +75,16 @@ async def search_runs(db: Database, held: bool, **filters: Any) -> list[tuple[An
     return await db.many(SEARCH_HELD_RUNS if held else SEARCH_RUNS, **filters)
 
 
+HAS_RUN = """
+select 1 from run where workspace_id = %(workspace_id)s and run_id = %(run_id)s
+"""
+
+
+async def has_run(db: Database, workspace_id: str, run_id: str) -> bool:
+    """Whether there is such a run."""
+    return await db.one(HAS_RUN, workspace_id=workspace_id, run_id=run_id) is not None
+
+
 GET_RUN = """
 select json_build_object('run', json_build_object(
          'run', r.body, 'task', t.body,

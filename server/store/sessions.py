@@ -70,6 +70,9 @@ select json_build_object('session_id', s.session_id, 'workspace_id', s.workspace
          'capabilities', s.capabilities, 'state', s.state, 'created_at', _utc(s.created_at),
          'updated_at', _utc(s.updated_at), 'lease_count', (select count(*) from lease l
            where l.workspace_id = %(workspace_id)s and l.session_id = s.session_id
+             and l.ended_at is null)
+         + (select count(*) from review_lease l
+           where l.workspace_id = %(workspace_id)s and l.session_id = s.session_id
              and l.ended_at is null))::text, s.session_id
   from (select k.*, case when k.updated_at > x.since then 'active' else 'stopped' end as state
           from agent_session k

@@ -96,6 +96,8 @@ delete from agent_session s
  where (s.workspace_id, s.session_id) = (old.workspace_id, old.session_id)
    and not exists (select from lease l where l.workspace_id = s.workspace_id
                       and l.session_id = s.session_id and l.ended_at is null)
+   and not exists (select from review_lease l where l.workspace_id = s.workspace_id
+                      and l.session_id = s.session_id and l.ended_at is null)
 """
 
 

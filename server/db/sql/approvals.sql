@@ -89,7 +89,8 @@ begin
   end if;
 end $$;
 
--- Opens the gate, and queues a run unless one is open, the task is a draft or has no attempt left.
+-- Opens the gate, and queues a run unless one is open, the task is a draft, has no attempt left, or waits for
+-- a review.
 create function approve_task(
   p_workspace_id text, p_cause jsonb, p_task_id text, p_channel text, p_metadata json, p_key text, p_hash text,
   out task_body text, out run_body text, out version int, out replayed boolean, out offers int)
@@ -115,7 +116,7 @@ begin
     if exists (select from run r where r.workspace_id = p_workspace_id and r.run_id = v_task.newest_run_id
                   and _is_open(r.status)) then
       v_run_id := v_task.newest_run_id;
-    elsif not v_task.draft and v_task.attempts_used < v_task.max_attempts then
+    elsif not v_task.draft and v_task.status <> 'pending' and v_task.attempts_used < v_task.max_attempts then
       v_run_id := _new_id('run');
       v_events := v_events || _add_runs(p_workspace_id, v_now, array[row(p_task_id, null,
         coalesce(p_channel, v_task.network_channel), p_metadata, p_key, v_task.available_at, 'approve', false,

@@ -49,6 +49,8 @@ declare
   v_cause cause := _cause(p_cause);
   v_run run;
   v_session text;
+  v_review text := _new_id('rev');
+  v_asked new_event[] := '{}';
 begin
   v_run := _lock_run(p_workspace_id, p_run_id);
   v_now := lease_now();
@@ -61,10 +63,15 @@ begin
   update lease l set ended_at = v_now, ended_how = 'force', ended_reason = p_reason
    where l.workspace_id = p_workspace_id and l.run_id = p_run_id and l.fence = v_run.fence
      and _is_leased(v_run.status) returning l.session_id into v_session;
+  if exists (select from task t where t.workspace_id = p_workspace_id and t.task_id = v_run.task_id
+                and t.review_policy in ('on_failure', 'always')) then
+    update run r set review = 'open' where r.workspace_id = p_workspace_id and r.run_id = p_run_id;
+    v_asked := _ask_reviews(p_workspace_id, v_now, array[row(v_review, p_run_id, null, v_cause)::review_wish]);
+  end if;
   offers := _settle_and_log(p_workspace_id, array[v_run.task_id], v_now, v_cause, 'task.run_operator_forced_fail',
     array[_event(v_cause, 'task.run_operator_forced_fail', v_run.task_id, p_run_id, jsonb_build_object(
       'manual', true, 'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref,
-      'previous_status', v_run.status, 'reason', p_reason, 'session_id', v_session, 'metadata', p_metadata))]);
+      'previous_status', v_run.status, 'reason', p_reason, 'session_id', v_session, 'metadata', p_metadata))] || v_asked);
   body := _run_answer(p_workspace_id, p_run_id);
 end $$;
 

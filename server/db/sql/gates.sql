@@ -37,11 +37,20 @@ returns table (rule int, code text, message text, evidence jsonb) language sql s
    where _is_leased(p_run.status) and l.workspace_id = p_task.workspace_id and l.run_id = p_run.run_id
      and l.fence = p_run.fence
   union all
+  select 2, 'review_open', 'The task waits for the review of its newest run.', jsonb_build_object(
+           'review_id', _open_review(p_task.workspace_id, p_run.run_id))
+   where p_run.review = 'open' and not p_task.canceled
+  union all
+  select 2, 'review_blocked', 'A review has stopped the task until a person decides.', jsonb_build_object(
+           'review_id', (select v.review_id from review v where v.workspace_id = p_task.workspace_id
+              and v.run_id = p_run.run_id and v.gating order by v.review_round desc, v.attempt desc limit 1))
+   where p_run.review = 'blocked' and not p_task.canceled
+  union all
   select 2, 'task_terminal', 'The task has ended.', jsonb_build_object('status', p_task.status)
    where not _is_open(p_run.status) and _has_ended(p_task.status)
   union all
   select 2, 'no_run', 'The task has no run in the queue.', jsonb_build_object('status', p_task.status)
-   where not _is_open(p_run.status) and not _has_ended(p_task.status)
+   where not _is_open(p_run.status) and not _has_ended(p_task.status) and p_run.review is null
   union all
   select 3, 'scheduler_paused', 'The scheduler is paused.',
          jsonb_build_object('paused_scope', _scope(s.workspace_id), 'paused_reason', s.paused_reason)

@@ -113,6 +113,8 @@ begin
     'task_id', v_task.task_id, 'task_status', v_task.status, 'approval_state', v_task.approval_state,
     'open_run', exists (select from run r where r.workspace_id = p_workspace_id
        and r.run_id = v_task.newest_run_id and _is_open(r.status)),
+    'review', (select r.review from run r where r.workspace_id = p_workspace_id
+       and r.run_id = v_task.newest_run_id and not v_task.canceled),
     'lease_until', case when _is_live(v_lease) then _utc(v_lease.lease_until) end,
     'heartbeat_at', case when _is_live(v_lease) then _utc(v_lease.heartbeat_at) end,
     'stuck', _is_stuck(v_run.status, v_lease, v_now),

@@ -98,7 +98,7 @@ begin
     perform _refuse_claim(v_task, v_run, v_now);
   end if;
   if v_task.concurrency_key is not null then
-    perform _leave_contest(p_workspace_id, array[row(0, p_run_id, v_run.task_id, null, v_place)::claimed_run]);
+    perform _leave_contest(p_workspace_id, array[row(0, p_run_id, v_run.task_id, null, v_place)::claimed_run], true);
   end if;
   body := json_build_object('run', v_claim -> 'run', 'lease', v_claim -> 'lease')::text;
 end $$;

@@ -25,8 +25,8 @@ create function _held_from(p_ws text) returns bigint language sql stable as $$
 $$;
 
 -- Deletes the oldest events of a workspace, a bounded number, and answers how many. It stops before what a
--- subscriber is still to be sent, for as long again as events are kept. The newest event always stays: sequence
--- numbers and the count of open tasks go on from it.
+-- subscriber is still to be sent, for as long again as events are kept, and before what the digests have not come
+-- to. The newest event always stays: sequence numbers and the count of open tasks go on from it.
 create function forget_events(p_workspace_id text, p_limit int) returns int language plpgsql as $$
 declare
   v_since timestamptz;
@@ -49,6 +49,8 @@ begin
            order by e.sequence limit p_limit + 1) p;
   v_held := _held_from(p_workspace_id);
   v_old := greatest(least(v_old, v_held), v_very_old);
+  v_old := least(v_old, 1 + coalesce((select p.sequence from digest_position p
+    where p.workspace_id = p_workspace_id), 0));
   delete from event e where e.workspace_id = p_workspace_id and e.sequence < v_old;
   get diagnostics v_deleted = row_count;
   if v_held < v_old then

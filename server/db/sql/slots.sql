@@ -112,12 +112,18 @@ begin
       cross join lateral (select k.* from run k
         where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) r
   ), gone as (
-    delete from contender c using newest n
-     where c.workspace_id = p_ws and c.run_id = n.run_id and not n.waits
+    delete from contender c
+     using newest n
+     cross join lateral (select k.ctid from contender k
+       where k.run_id = n.run_id and k.workspace_id = p_ws offset 0) k
+     where c.ctid = k.ctid and not n.waits
   ), moved as (
-    delete from offer o using newest n
-     where o.workspace_id = p_ws and o.run_id = n.run_id
-       and (o.lane_id, o.priority, o.available_at) <> (n.lane_id, n.priority, n.available_at)
+    delete from offer o
+     using newest n
+     cross join lateral (select k.ctid, k.lane_id, k.priority, k.available_at from offer k
+       where k.workspace_id = p_ws and k.run_id = n.run_id offset 0) k
+     where o.ctid = k.ctid
+       and (k.lane_id, k.priority, k.available_at) <> (n.lane_id, n.priority, n.available_at)
   )
   insert into contender as c (workspace_id, concurrency_key, concurrency_limit, lane_id, priority, rank_at, run_id,
                               task_id, available_at, waiting_since)
@@ -169,16 +175,20 @@ begin
   end loop;
 end $$;
 
--- What was claimed (its slots are locked) contends no longer. Answers how many offers its keys have then.
-create function _leave_contest(p_ws text, p_claimed claimed_run[]) returns int language plpgsql as $$
+-- What was claimed (its slots are locked) contends no longer; nothing was if the scheduler was paused this moment.
+-- Answers how many offers its keys have then.
+create function _leave_contest(p_ws text, p_claimed claimed_run[], p_leased boolean) returns int language plpgsql as $$
 declare
   v_keys text[];
 begin
-  with gone as (
-    delete from contender c using unnest(p_claimed) x
-     where c.workspace_id = p_ws and c.run_id = x.run_id returning c.concurrency_key
+  with claimed as (
+    select k.* from unnest(p_claimed) x
+      cross join lateral (select k.concurrency_key, k.ctid as place from contender k
+        where k.run_id = x.run_id and k.workspace_id = p_ws offset 0) k
+  ), gone as (
+    delete from contender c using claimed x where c.ctid = x.place and p_leased
   )
-  select array_agg(distinct g.concurrency_key) into v_keys from gone g;
+  select array_agg(distinct x.concurrency_key) into v_keys from claimed x;
   return _fill_slots(p_ws, v_keys);
 end $$;
 

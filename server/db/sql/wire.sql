@@ -31,10 +31,14 @@ create function _event_fits(
      and (p_until is null or p_event.at < p_until)
 $$;
 
--- The same for the `result` of a whole task or run.
+-- The same for the `result` of a whole task or run, and for what a review found missing.
 create function _cut_result(p_body json) returns json language sql stable as $$
-  select case when (p_body ->> 'result_bytes')::int > 8192
-              then (p_body::jsonb || '{"result": null}')::json else p_body end
+  select case when (p_body ->> 'result_bytes')::int > 8192 or (p_body ->> 'missing_work_bytes')::int > 8192
+    then (p_body::jsonb
+      || case when (p_body ->> 'result_bytes')::int > 8192 then '{"result": null}' else '{}' end::jsonb
+      || case when (p_body ->> 'missing_work_bytes')::int > 8192 then '{"missing_work": null}'
+              else '{}' end::jsonb)::json
+    else p_body end
 $$;
 
 -- What the claims of a run used; each lease keeps its own, so a repeated report adds nothing.
@@ -143,8 +147,11 @@ returns json language sql stable as $$
     'progress', case when p_body.progress_at is not null then json_build_object(
       'percent', p_body.progress_percent, 'message', p_body.progress_message,
       'updated_at', _utc(p_body.progress_at)) end,
-    'usage', p_usage, 'note', p_body.note, 'parent_run_id', null, 'review_id', null, 'review_round', null,
-    'continuation_reason', null, 'missing_work', null, 'missing_work_bytes', null, 'next_round_guidance', null)
+    'usage', p_usage, 'note', p_body.note, 'parent_run_id', p_run.parent_run_id, 'review_id', p_run.review_id,
+    'review_round', p_run.review_round, 'continuation_reason', p_body.continuation -> 'reason',
+    'missing_work', p_body.continuation -> 'missing_work',
+    'missing_work_bytes', octet_length(p_body.continuation ->> 'missing_work'),
+    'next_round_guidance', p_body.continuation -> 'next_round_guidance')
 $$;
 
 -- A run with its task and its current or last lease, as the objects that show them.
@@ -217,8 +224,8 @@ select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wi
          _utc(t.ready_at) as ready_at, _utc(t.available_at) as available_at,
          json_build_object('strategy', t.retry_strategy, 'base_seconds', t.retry_base_seconds,
            'max_seconds', t.retry_max_seconds) as retry,
-         t.on_dependency_failure, 'none' as review_policy, 3 as review_max_rounds,
-         86400 as review_timeout_seconds, t.concurrency_key, t.concurrency_limit,
+         t.on_dependency_failure, t.review_policy, b.review_max_rounds, b.review_timeout_seconds,
+         t.concurrency_key, t.concurrency_limit,
          t.max_lease_expiries, t.deadline_seconds, t.tags) w) f
   cross join lateral (select to_json(w) as body from (select
          b.description, b.metadata, b.payload,

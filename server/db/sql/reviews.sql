@@ -1,0 +1,951 @@
+-- Reviews: a judgement on the result of a run, by whoever claims it or by a person; made after scheduler.sql. Whoever
+-- changes a review holds its task. What a gating review means for its task stands in run.review, for _settle().
+
+-- A judgement on the result of a run. Gating: its task waits for it.
+create table review (
+  workspace_id word,
+  review_id word,
+  task_id word not null,
+  run_id word not null,
+  parent_review_id word,
+  policy word not null,
+  review_round int not null,
+  attempt int not null,
+  gating boolean not null,
+  status word not null default 'requested',
+  outcome word,
+  confidence double precision,
+  reason text,
+  delivery_id text,
+  missing_work json not null default '[]',
+  next_round_guidance text,
+  review_text text,
+  continuation_run_id word,
+  session_id word,                           -- of the reviewer
+  agent_name text,
+  peer_id text,
+  channel_id text,
+  reviewed_by_kind word,
+  reviewed_by_ref text,
+  requested_at timestamptz not null,
+  updated_at timestamptz not null,
+  routed_at timestamptz,
+  started_at timestamptz,
+  reviewed_at timestamptz,
+  deadline_at timestamptz not null,
+  check_at timestamptz,                      -- while it is open: when the loop `reviews` is to look at it
+  fence bigint,
+  lease_expiries int not null default 0,
+  primary key (workspace_id, review_id),
+  foreign key (workspace_id, task_id) references task on delete cascade);
+create unique index review_run on review (run_id, review_round, attempt, gating, workspace_id);
+create index review_task on review (task_id, workspace_id);
+create index review_requested on review (workspace_id, deadline_at, requested_at, review_id)
+  where status = 'requested';
+create index review_check on review (check_at, workspace_id) where check_at is not null;
+
+-- One row a claim of a review, as with lease.
+create table review_lease (
+  workspace_id word,
+  review_id word,
+  fence bigint,
+  session_id word not null,
+  agent_name text not null,
+  claim_key word,
+  claim_hash bytea,
+  token_hash bytea not null,
+  claimed_at timestamptz not null,
+  lease_seconds int not null,
+  lease_until timestamptz not null,
+  heartbeat_at timestamptz not null,
+  check_at timestamptz not null,
+  ended_at timestamptz,
+  ended_how word,                            -- verdict release expiry cancel
+  ended_reason text,
+  primary key (workspace_id, review_id, fence),
+  foreign key (workspace_id, review_id) references review on delete cascade);
+create index review_lease_check on review_lease (check_at, workspace_id) where ended_at is null;
+create index review_lease_session on review_lease (session_id, workspace_id, claimed_at) where ended_at is null;
+create index review_lease_key on review_lease (claim_key, session_id, workspace_id) where claim_key is not null;
+
+-- ══ The wire ════════════════════════════════════════════════════════════════════════════════════════════════
+
+create function _is_held_review(p_lease review_lease) returns boolean language sql stable as $$
+  select p_lease.fence is not null and p_lease.ended_at is null
+$$;
+
+create function _review_json(p_review review, p_lease review_lease) returns json language sql stable as $$
+  select json_build_object(
+    'review_id', p_review.review_id, 'task_id', p_review.task_id, 'run_id', p_review.run_id,
+    'parent_review_id', p_review.parent_review_id, 'policy', p_review.policy,
+    'review_round', p_review.review_round, 'attempt', p_review.attempt, 'status', p_review.status,
+    'outcome', p_review.outcome, 'confidence', p_review.confidence, 'reason', p_review.reason,
+    'delivery_id', p_review.delivery_id, 'missing_work', p_review.missing_work,
+    'missing_work_bytes', octet_length(p_review.missing_work::text),
+    'next_round_guidance', p_review.next_round_guidance, 'review_text', p_review.review_text,
+    'reviewer_session_id', p_review.session_id, 'reviewer_agent_name', p_review.agent_name,
+    'reviewer_peer_id', p_review.peer_id, 'reviewer_channel_id', p_review.channel_id,
+    'reviewed_by', _actor(p_review.reviewed_by_kind, p_review.reviewed_by_ref),
+    'requested_at', _utc(p_review.requested_at), 'created_at', _utc(p_review.requested_at),
+    'updated_at', _utc(p_review.updated_at), 'routed_at', _utc(p_review.routed_at),
+    'started_at', _utc(p_review.started_at), 'reviewed_at', _utc(p_review.reviewed_at),
+    'deadline_at', _utc(p_review.deadline_at), 'gating', p_review.gating, 'fence', p_review.fence,
+    'lease_until', case when _is_held_review(p_lease) then _utc(p_lease.lease_until) end,
+    'heartbeat_at', case when _is_held_review(p_lease) then _utc(p_lease.heartbeat_at) end,
+    'lease_expiries', p_review.lease_expiries)
+$$;
+
+create function _review_lease_json(p_lease review_lease) returns json language sql stable as $$
+  select json_build_object(
+    'review_id', p_lease.review_id, 'claim_token_hash', 'sha256:' || encode(p_lease.token_hash, 'hex'),
+    'fence', p_lease.fence, 'lease_until', case when _is_held_review(p_lease) then _utc(p_lease.lease_until) end,
+    'lease_seconds', p_lease.lease_seconds)
+$$;
+
+create view review_wire as
+select v.workspace_id, v.review_id, v.task_id, v.run_id, v.updated_at, _review_json(v, l::review_lease) as body,
+       _review_lease_json(l::review_lease) as lease, l.token_hash
+  from review v
+  left join lateral (select k.* from review_lease k
+    where k.workspace_id = v.workspace_id and k.review_id = v.review_id and k.fence = v.fence offset 0) l on true;
+
+-- What lists filter by; null asks for nothing.
+create function _review_fits(
+  p_review review, p_run_id text, p_status text[], p_reviewer_session_id text, p_gating boolean)
+returns boolean language sql stable as $$
+  select (p_run_id is null or p_review.run_id = p_run_id)
+     and (p_status is null or p_review.status = any (p_status))
+     and (p_reviewer_session_id is null or p_review.session_id = p_reviewer_session_id)
+     and (p_gating is null or p_review.gating = p_gating)
+$$;
+
+create function _review_event(p_cause cause, p_type text, p_review review, p_payload jsonb) returns new_event
+language sql stable as $$
+  select _event(p_cause, 'task.run_review_' || p_type, p_review.task_id, p_review.run_id,
+                jsonb_build_object('review_id', p_review.review_id) || p_payload)
+$$;
+
+create function _requested(p_cause cause, p_review review) returns new_event language sql stable as $$
+  select _review_event(p_cause, 'requested', p_review, jsonb_build_object(
+    'policy', p_review.policy, 'review_round', p_review.review_round, 'review_attempt', p_review.attempt,
+    'gating', p_review.gating, 'deadline_at', _utc(p_review.deadline_at)))
+$$;
+
+-- ══ Requests ════════════════════════════════════════════════════════════════════════════════════════════════
+
+-- Asks for gating reviews of runs that ended (their tasks are locked, and run.review says so already).
+create function _ask_reviews(p_ws text, p_now timestamptz, p_wishes review_wish[]) returns new_event[]
+language plpgsql as $$
+declare
+  v_events new_event[];
+begin
+  with asked as (
+    insert into review (workspace_id, review_id, task_id, run_id, parent_review_id, policy, review_round, attempt,
+                        gating, requested_at, updated_at, deadline_at, check_at)
+    select p_ws, w.review_id, r.task_id, w.run_id, coalesce(w.parent_review_id, r.review_id),
+           coalesce(p.policy, t.review_policy), coalesce(p.review_round, r.review_round, 1),
+           coalesce(p.attempt, 0) + 1, true, p_now, p_now, d.at, d.at
+      from unnest(p_wishes) w
+      cross join lateral _run(p_ws, w.run_id) r
+      cross join lateral (select k.review_policy from task k
+        where k.workspace_id = p_ws and k.task_id = r.task_id offset 0) t
+      cross join lateral (select p_now + make_interval(secs => k.review_timeout_seconds) as at from task_body k
+        where k.workspace_id = p_ws and k.task_id = r.task_id offset 0) d
+      left join lateral (select k.policy, k.review_round, k.attempt from review k
+        where k.workspace_id = p_ws and k.review_id = w.parent_review_id offset 0) p on true
+    returning *
+  )
+  select array_agg(_requested(w.cause, a::review) order by a.run_id) into v_events
+    from asked a join unnest(p_wishes) w using (review_id);
+  return v_events;
+end $$;
+
+-- Asks for a review by hand, which gates nothing. There is one of a run, round and attempt: a stored one is
+-- answered.
+create function request_review(
+  p_workspace_id text, p_cause jsonb, p_run_id text, p_task_id text, p_request jsonb, p_key text, p_hash text,
+  out body text, out status int, out replayed boolean)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := _cause(p_cause);
+  v_kept idempotency_key;
+  v_run run;
+  v_review review;
+begin
+  v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
+  replayed := v_kept.key is not null;
+  status := coalesce(v_kept.status, 201);
+  if replayed then
+    v_review.review_id := v_kept.ids ->> 'review_id';
+  else
+    v_run := _lock_run(p_workspace_id, p_run_id);
+    v_now := lease_now();
+    perform _check_request(p_workspace_id, v_run, p_task_id, p_request, v_now);
+    select * into v_review from review v
+     where v.workspace_id = p_workspace_id and v.run_id = p_run_id
+       and v.review_round = coalesce((p_request ->> 'review_round')::int, v_run.review_round, 1)
+       and v.attempt = (p_request ->> 'attempt')::int
+     order by v.gating desc limit 1;
+    if found then
+      status := 200;
+    else
+      insert into review (workspace_id, review_id, task_id, run_id, parent_review_id, policy, review_round, attempt,
+                          gating, reason, requested_at, updated_at, deadline_at, check_at)
+      select p_workspace_id, _new_id('rev'), v_run.task_id, p_run_id, p_request ->> 'parent_review_id',
+             p_request ->> 'policy', coalesce((p_request ->> 'review_round')::int, v_run.review_round, 1),
+             (p_request ->> 'attempt')::int, false, p_request ->> 'reason', v_now, v_now, d.at, d.at
+        from task_body b
+        cross join lateral (select coalesce((p_request ->> 'deadline_at')::timestamptz,
+          v_now + make_interval(secs => b.review_timeout_seconds)) as at) d
+       where b.workspace_id = p_workspace_id and b.task_id = v_run.task_id
+      returning * into v_review;
+      perform _log(p_workspace_id, v_now, array[_requested(v_cause, v_review)]);
+    end if;
+    perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, status,
+                      jsonb_build_object('review_id', v_review.review_id));
+  end if;
+  body := _review_answer(p_workspace_id, v_review.review_id);
+end $$;
+
+create function _check_request(p_ws text, p_run run, p_task_id text, p_request jsonb, p_now timestamptz) returns void
+language plpgsql as $$
+declare
+  v_policy text := p_request ->> 'policy';
+  v_deadline timestamptz := (p_request ->> 'deadline_at')::timestamptz;
+begin
+  if p_task_id <> p_run.task_id then
+    perform _refuse_field('task_id', 'match', 'must be that of the run');
+  elsif v_deadline <= p_now or v_deadline > p_now + interval '30 days' then
+    perform _refuse_field('deadline_at', 'range', 'must be in the next 30 days');
+  elsif p_request ->> 'parent_review_id' is not null and not exists (select from review v
+      where v.workspace_id = p_ws and v.review_id = p_request ->> 'parent_review_id') then
+    perform _refuse('review_not_found', jsonb_build_object('id', p_request ->> 'parent_review_id'));
+  elsif _is_open(p_run.status) then
+    perform _refuse('run_not_terminal', jsonb_build_object('run_id', p_run.run_id, 'run_status', p_run.status));
+  elsif v_policy = 'on_success' and p_run.status <> 'completed'
+     or v_policy = 'on_failure' and p_run.status = 'completed' then
+    perform _refuse('review_policy_mismatch', jsonb_build_object('policy', v_policy, 'run_status', p_run.status));
+  end if;
+end $$;
+
+create function _refuse_field(p_field text, p_rule text, p_message text) returns void language plpgsql as $$
+begin
+  perform _refuse('validation_failed', jsonb_build_object('errors', jsonb_build_array(
+    jsonb_build_object('field', p_field, 'rule', p_rule, 'message', p_message))));
+end $$;
+
+create function _review_answer(p_ws text, p_review_id text) returns text language plpgsql as $$
+declare
+  v_body text := (select w.body::text from review_wire w
+    where w.workspace_id = p_ws and w.review_id = p_review_id);
+begin
+  if v_body is null then
+    perform _refuse('review_not_found', jsonb_build_object('id', p_review_id));
+  end if;
+  return v_body;
+end $$;
+
+-- Refuses a further run while a review may still decide, and `start` where one has stopped the task.
+create function _check_review(p_ws text, p_task task, p_reason text) returns void language plpgsql as $$
+declare
+  v_review text := (select r.review from run r where r.workspace_id = p_ws and r.run_id = p_task.newest_run_id);
+begin
+  if v_review = 'open' then
+    perform _refuse('review_open', jsonb_build_object('review_id', _open_review(p_ws, p_task.newest_run_id)));
+  elsif v_review = 'blocked' and p_reason = 'start' then
+    perform _refuse('task_blocked', jsonb_build_object('reasons', '["review_blocked"]'::jsonb
+      || _closed(p_task, null, lease_now(), '{4,5}')));
+  end if;
+end $$;
+
+-- The gating review of a run that is not decided yet.
+create function _open_review(p_ws text, p_run_id text) returns text language sql stable as $$
+  select v.review_id::text from review v
+   where v.workspace_id = p_ws and v.run_id = p_run_id and v.gating and v.check_at is not null
+$$;
+
+-- Cancels the open reviews of these tasks (locked by the caller), or of one run of theirs. p_who: for each task,
+-- whose cause it is (null: there is one).
+create function _cancel_reviews(
+  p_ws text, p_now timestamptz, p_tasks text[], p_run_id text, p_causes cause[], p_who int[], p_why text)
+returns new_event[] language plpgsql as $$
+declare
+  v_events new_event[];
+begin
+  with canceled as (
+    update review v set status = 'canceled', check_at = null, updated_at = p_now
+      from unnest(p_tasks, p_who) x (task_id, who)
+      cross join lateral (select k.ctid from review k where k.workspace_id = p_ws and k.task_id = x.task_id
+        and k.check_at is not null and (p_run_id is null or k.run_id = p_run_id) offset 0) k
+     where v.ctid = k.ctid
+    returning v.*, x.who
+  ), freed as (
+    update review_lease l set ended_at = p_now, ended_how = 'cancel', ended_reason = p_why
+      from canceled c
+      cross join lateral (select k.ctid from review_lease k where k.workspace_id = p_ws
+        and k.review_id = c.review_id and k.fence = c.fence and k.ended_at is null offset 0) k
+     where l.ctid = k.ctid
+  ), opened as (
+    update run r set review = null
+      from canceled c
+      cross join lateral (select k.ctid from run k
+        where k.workspace_id = p_ws and k.run_id = c.run_id and c.gating offset 0) k
+     where r.ctid = k.ctid
+  )
+  -- Of a task that is about to go the log cannot look these up.
+  select array_agg(_event(p_causes[coalesce(c.who, 1)], 'task.run_review_canceled', c.task_id, c.run_id,
+           jsonb_build_object('review_id', c.review_id, 'cause', p_why, 'task_status', t.status,
+             'status', r.status, 'attempt', r.attempt, 'fence', r.fence)) order by c.review_id)
+    into v_events
+    from canceled c
+    cross join lateral _run(p_ws, c.run_id) r
+    cross join lateral (select k.status from task k
+      where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) t;
+  return coalesce(v_events, '{}');
+end $$;
+
+-- ══ Verdicts ════════════════════════════════════════════════════════════════════════════════════════════════
+
+-- What somebody says of a review; `how`: the way in which that ends its lease.
+create type review_verdict as (
+  review_id text, outcome text, confidence float8, reason text, delivery_id text, missing_work json,
+  next_round_guidance text, review_text text, by_person boolean, how text, cause cause);
+
+-- Records verdicts on reviews (tasks and runs are locked) with what follows: a continuation run, another attempt,
+-- or an open circuit. People's verdicts know no limits.
+create function _record(
+  p_ws text, p_now timestamptz, p_verdicts review_verdict[], p_max_attempts int,
+  out tasks text[], out events new_event[]) language plpgsql as $$
+declare
+  v_runs new_run[];
+  v_reviews review_wish[];
+begin
+  with judged as materialized (
+    select u.*, v.n, v.cause as by, v.how, r.network_channel, r.status as run_status, t.available_at, x.circuit,
+           v.outcome as given, v.confidence as sure, v.reason as why, v.delivery_id as delivery,
+           coalesce(v.missing_work, '[]') as missing, v.next_round_guidance as guidance, v.review_text as text,
+           case when v.outcome = 'rejected' and not x.circuit then _new_id('run') end as next_run_id,
+           case when u.gating and not x.circuit and v.outcome in ('error', 'timeout', 'invalid_output')
+                then _new_id('rev') end as next_review_id
+      from unnest(p_verdicts) with ordinality v (review_id, outcome, confidence, reason, delivery_id, missing_work,
+        next_round_guidance, review_text, by_person, how, cause, n)
+      cross join lateral (select k.*, k.ctid as place from review k
+        where k.workspace_id = p_ws and k.review_id = v.review_id offset 0) u
+      cross join lateral _run(p_ws, u.run_id) r
+      cross join lateral (select k.available_at from task k
+        where k.workspace_id = p_ws and k.task_id = u.task_id offset 0) t
+      cross join lateral (select k.review_max_rounds from task_body k
+        where k.workspace_id = p_ws and k.task_id = u.task_id offset 0) b
+      cross join lateral (select u.gating and not v.by_person and case
+        when v.outcome = 'rejected' then u.review_round >= b.review_max_rounds
+        else v.outcome in ('error', 'timeout', 'invalid_output') and u.attempt >= p_max_attempts end as circuit
+        offset 0) x
+  ), recorded as (
+    update review v
+       set status = case when j.circuit then 'circuit_opened' else 'recorded' end, outcome = j.given,
+           confidence = j.sure, reason = j.why, delivery_id = j.delivery, missing_work = j.missing,
+           next_round_guidance = j.guidance, review_text = j.text, continuation_run_id = j.next_run_id,
+           reviewed_by_kind = (j.by).actor_kind, reviewed_by_ref = (j.by).actor_ref, reviewed_at = p_now,
+           updated_at = p_now, check_at = null
+      from judged j where v.ctid = j.place
+  ), freed as (
+    update review_lease l set ended_at = p_now, ended_how = j.how
+      from judged j
+      cross join lateral (select k.ctid from review_lease k where k.workspace_id = p_ws
+        and k.review_id = j.review_id and k.fence = j.fence and k.ended_at is null offset 0) k
+     where l.ctid = k.ctid
+  ), marked as (
+    update run r set review = case when j.circuit or j.given = 'blocked' then 'blocked'
+                                   when j.next_review_id is not null then 'open' end
+      from judged j
+      cross join lateral (select k.ctid from run k
+        where k.workspace_id = p_ws and k.run_id = j.run_id and j.gating offset 0) k
+     where r.ctid = k.ctid
+  ), forgotten as (
+    update task_body b set checkpoint = null
+      from judged j
+      cross join lateral (select k.ctid from task_body k where k.workspace_id = p_ws and k.task_id = j.task_id
+        and k.checkpoint is not null offset 0) k
+     where b.ctid = k.ctid and j.gating and j.given = 'approved' and j.run_status = 'completed'
+  ), told as (
+    select j.n, e.place, e.event
+      from judged j
+      cross join lateral (select jsonb_build_object('review_id', j.review_id, 'outcome', j.given,
+        'confidence', j.sure, 'reason', j.why, 'delivery_id', j.delivery, 'review_round', j.review_round,
+        'missing_work', j.missing, 'next_round_guidance', j.guidance,
+        'continuation_run_id', j.next_run_id) as verdict) p
+      cross join lateral (values
+        (1, j.circuit, _event(j.by, 'task.run_review_circuit_opened', j.task_id, j.run_id, jsonb_build_object(
+           'review_id', j.review_id, 'outcome', j.given, 'review_round', j.review_round,
+           'review_attempt', j.attempt))),
+        (2, not j.circuit, _event(j.by, 'task.run_review_recorded', j.task_id, j.run_id, p.verdict)),
+        (3, not j.circuit, _event(j.by, 'task.run_review_' || j.given, j.task_id, j.run_id, p.verdict)),
+        (4, j.next_run_id is not null, _event(j.by, 'task.run_review_retry_enqueued', j.task_id, j.next_run_id,
+           jsonb_build_object('review_id', j.review_id, 'parent_run_id', j.run_id,
+             'continuation_run_id', j.next_run_id, 'review_round', j.review_round + 1)))
+      ) e (place, holds, event)
+     where e.holds
+  )
+  select array_agg(distinct j.task_id),
+         array_agg(row(j.task_id, null, j.network_channel, json_build_object('source', 'task_run_review',
+             'review_id', j.review_id, 'outcome', j.given, 'parent_run_id', j.run_id), null, j.available_at, null,
+           false, j.next_run_id, j.by)::new_run order by j.n) filter (where j.next_run_id is not null),
+         array_agg(row(j.next_review_id, j.run_id, j.review_id, j.by)::review_wish order by j.n)
+           filter (where j.next_review_id is not null),
+         (select array_agg(e.event order by e.n, e.place) from told e)
+    into tasks, v_runs, v_reviews, events
+    from judged j;
+  if v_runs is not null then
+    perform _continue(p_ws, p_now, v_runs);
+  end if;
+  if v_reviews is not null then
+    events := events || _ask_reviews(p_ws, p_now, v_reviews);
+  end if;
+end $$;
+
+-- Queues the runs that go on where a review found something missing. They burn no attempt.
+create function _continue(p_ws text, p_now timestamptz, p_runs new_run[]) returns void language plpgsql as $$
+begin
+  perform _add_runs(p_ws, p_now, p_runs, false);
+  with rejecting as (
+    select n.run_id as next_run_id, v.*
+      from unnest(p_runs) n
+      cross join lateral (select k.* from review k where k.workspace_id = p_ws and k.task_id = n.task_id
+        and k.continuation_run_id = n.run_id offset 0) v
+  ), linked as (
+    update run r set parent_run_id = v.run_id, review_id = v.review_id, review_round = v.review_round + 1
+      from rejecting v
+      cross join lateral (select k.ctid from run k
+        where k.workspace_id = p_ws and k.run_id = v.next_run_id offset 0) k
+     where r.ctid = k.ctid
+  ), told as (
+    update run_body b set continuation = json_build_object('reason', v.reason, 'missing_work', v.missing_work,
+                                                           'next_round_guidance', v.next_round_guidance)
+      from rejecting v
+      cross join lateral (select k.ctid from run_body k
+        where k.workspace_id = p_ws and k.run_id = v.next_run_id offset 0) k
+     where b.ctid = k.ctid
+  )
+  update task t set attempts_used = t.attempts_used - 1
+    from rejecting v
+    cross join lateral (select k.ctid from task k
+      where k.workspace_id = p_ws and k.task_id = v.task_id offset 0) k
+   where t.ctid = k.ctid;
+end $$;
+
+-- ══ Review leases ═══════════════════════════════════════════════════════════════════════════════════════════
+
+-- A call under a review lease, or a verdict, as the server decoded it.
+create type review_call as (
+  review_id text, run_id text, session_id text, agent_name text, token_hash text, token_fence bigint,
+  genuine boolean, fence bigint, cause cause, lease_seconds int, reason text, note text, outcome text,
+  confidence float8, delivery_id text, missing_work json, next_round_guidance text, review_text text);
+
+-- Locks the task and the run of a review, with the tasks that wait, and returns the review as it is then.
+create function _lock_review(p_ws text, p_review_id text) returns review language plpgsql as $$
+declare
+  v_review review;
+begin
+  select * into v_review from review v where v.workspace_id = p_ws and v.review_id = p_review_id;
+  perform _lock_tasks_of(p_ws, array[v_review.run_id]);
+  perform _lock_runs(p_ws, array[v_review.run_id]);
+  select * into v_review from review v where v.workspace_id = p_ws and v.review_id = p_review_id;
+  if not found then
+    perform _refuse('review_not_found', jsonb_build_object('id', p_review_id));
+  end if;
+  return v_review;
+end $$;
+
+-- Whether a run is the work of this agent or session: nobody reviews that.
+create function _is_own_work(p_ws text, p_run_id text, p_agent_name text, p_session_id text) returns boolean
+language sql stable as $$
+  select exists (select from _run(p_ws, p_run_id) r
+    cross join lateral (select k.agent_name, k.session_id from lease k
+      where k.workspace_id = p_ws and k.run_id = r.run_id and k.fence = r.fence offset 0) l
+   where l.agent_name = p_agent_name or l.session_id = p_session_id)
+$$;
+
+-- What a call under a review lease meets, in the order in which it is promised; the task is locked. code null: the
+-- lease is live and the caller holds it. 'replay': this very operation was done already.
+create function _judge_review(p_ws text, p_call review_call, p_operation text, out code text, out evidence jsonb)
+language plpgsql as $$
+declare
+  v_review review;
+  v_lease review_lease;                      -- the current or last one
+  v_proven review_lease;                     -- the one that the token was made for
+begin
+  select * into v_review from review v where v.workspace_id = p_ws and v.review_id = p_call.review_id;
+  select * into v_lease from review_lease l
+   where l.workspace_id = p_ws and l.review_id = p_call.review_id and l.fence = v_review.fence;
+  select * into v_proven from review_lease l
+   where l.workspace_id = p_ws and l.review_id = p_call.review_id and l.fence = p_call.token_fence
+     and l.token_hash = decode(p_call.token_hash, 'hex');
+  code := case
+    when p_call.token_hash is not null and v_proven.review_id is null and not p_call.genuine
+      then 'invalid_claim_token'
+    when p_call.token_hash is not null and v_proven.review_id is null then 'stale_fence'
+    when p_call.token_hash is not null and (v_proven.session_id, v_proven.agent_name) is distinct from
+         (p_call.session_id, p_call.agent_name) then 'foreign_run'
+    when p_call.token_hash is null and _is_held_review(v_lease)
+         and v_lease.session_id is distinct from p_call.session_id then 'foreign_run'
+    when p_call.token_hash is null and v_lease.session_id = p_call.session_id then 'claim_token_required'
+    when p_call.token_hash is null then 'no_active_lease'
+    when v_proven.fence < v_review.fence and v_proven.ended_how = 'release' and p_operation = 'release'
+      then 'replay'
+    when v_proven.fence < v_review.fence or p_call.fence <> v_review.fence then 'stale_fence'
+    else _judge_state(v_review, p_call, p_operation) end;
+  code := coalesce(code, case
+    when v_lease.ended_how = 'release' and p_operation = 'release' then 'replay'
+    when v_lease.ended_how = 'release' then 'lease_released'
+    when v_lease.ended_at is not null then 'lease_expired' end);
+  evidence := jsonb_build_object('review_id', p_call.review_id) || case code
+    when 'stale_fence' then jsonb_build_object('current_fence', v_review.fence,
+      'fence', coalesce(nullif(p_call.token_fence, v_review.fence), p_call.fence))
+    when 'no_active_lease' then jsonb_build_object('review_status', v_review.status)
+    when 'lease_released' then jsonb_build_object('review_status', v_review.status,
+      'reason', v_lease.ended_reason)
+    when 'lease_expired' then jsonb_build_object('review_status', v_review.status,
+      'lease_until', _utc(v_lease.lease_until), 'deadline_at', _utc(v_review.deadline_at))
+    when 'review_closed' then jsonb_build_object('outcome', v_review.outcome,
+      'delivery_id', v_review.delivery_id)
+    when 'review_already_recorded' then jsonb_build_object('outcome', v_review.outcome,
+      'delivery_id', v_review.delivery_id)
+    else '{}' end;
+end $$;
+
+-- What the state of a review answers by itself.
+create function _judge_state(p_review review, p_call review_call, p_operation text) returns text
+language sql stable as $$
+  select case
+    when p_review.status = 'canceled' then 'review_closed'
+    when p_review.check_at is not null then null
+    when p_operation = 'verdict' and (p_review.delivery_id, p_review.outcome, p_review.reviewed_by_kind,
+           p_review.reviewed_by_ref) = (p_call.delivery_id, p_call.outcome, (p_call.cause).actor_kind,
+           (p_call.cause).actor_ref) then 'replay'
+    else 'review_already_recorded' end
+$$;
+
+-- What keeps a person's verdict from being recorded. One that stopped the task is overruled while nothing has
+-- come after it.
+create function _judge_by_hand(p_ws text, p_review review, p_call review_call, out code text, out evidence jsonb)
+language plpgsql as $$
+begin
+  code := _judge_state(p_review, p_call, 'verdict');
+  evidence := jsonb_build_object('review_id', p_review.review_id, 'outcome', p_review.outcome,
+                                 'delivery_id', p_review.delivery_id);
+  if code = 'review_already_recorded' and (p_review.status = 'circuit_opened' or p_review.outcome = 'blocked')
+     and exists (select from task t where t.workspace_id = p_ws and t.task_id = p_review.task_id
+                    and t.newest_run_id = p_review.run_id and not t.canceled) then
+    code := null;
+  end if;
+end $$;
+
+-- Refuses a rejection after which no run could be queued: a review by hand may be of any run.
+create function _check_rejection(p_ws text, p_review review) returns void language plpgsql as $$
+declare
+  v_task task;
+  v_newest run;
+begin
+  select * into v_task from task t where t.workspace_id = p_ws and t.task_id = p_review.task_id;
+  select * into v_newest from _run(p_ws, v_task.newest_run_id);
+  if v_task.canceled then
+    perform _refuse('task_canceled', jsonb_build_object('closed_at', _utc(v_task.closed_at)));
+  elsif _is_open(v_newest.status) then
+    perform _refuse('open_run_exists', jsonb_build_object('run_id', v_newest.run_id,
+                                                          'run_status', v_newest.status));
+  elsif v_newest.review = 'open' and not p_review.gating then
+    perform _refuse('review_open', jsonb_build_object('review_id', _open_review(p_ws, v_newest.run_id)));
+  end if;
+end $$;
+
+-- Takes a verdict: of who holds the review lease, or of a person, who needs none and wins.
+create function submit_review(
+  p_workspace_id text, p_call json, p_by_hand boolean, p_max_attempts int,
+  out body text, out outcomes text[], out replayed boolean, out offers int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_call review_call := json_populate_record(null::review_call, p_call);
+  v_review review := _lock_review(p_workspace_id, v_call.review_id);
+  v_met record;
+  v_recorded record;
+begin
+  v_now := lease_now();
+  if v_call.run_id <> v_review.run_id then
+    perform _refuse_field('run_id', 'match', 'must be that of the review');
+  elsif not p_by_hand and _is_own_work(p_workspace_id, v_review.run_id, v_call.agent_name, v_call.session_id) then
+    perform _refuse('own_work', jsonb_build_object('review_id', v_review.review_id, 'run_id', v_review.run_id));
+  end if;
+  if p_by_hand then
+    v_met := _judge_by_hand(p_workspace_id, v_review, v_call);
+  else
+    v_met := _judge_review(p_workspace_id, v_call, 'verdict');
+  end if;
+  replayed := coalesce(v_met.code = 'replay', false);
+  offers := 0;
+  outcomes := '{}';
+  if v_met.code <> 'replay' then
+    perform _refuse(v_met.code, v_met.evidence);
+  elsif not replayed then
+    if v_call.outcome = 'rejected' then
+      perform _check_rejection(p_workspace_id, v_review);
+    end if;
+    v_recorded := _record(p_workspace_id, v_now, array[row(v_review.review_id, v_call.outcome, v_call.confidence,
+      v_call.reason, v_call.delivery_id, v_call.missing_work, v_call.next_round_guidance, v_call.review_text,
+      p_by_hand, 'verdict', v_call.cause)::review_verdict], p_max_attempts);
+    outcomes := array[v_call.outcome];
+    offers := _settle_and_log(p_workspace_id, v_recorded.tasks, v_now, v_call.cause,
+                              v_recorded.events[1].event_type, v_recorded.events);
+  end if;
+  body := (select json_build_object('review', w.body, 'continuation_run', (select r.body from run_wire r
+               where r.workspace_id = p_workspace_id and r.run_id = v.continuation_run_id),
+             'circuit_opened', v.status = 'circuit_opened')::text
+    from review v join review_wire w on w.workspace_id = p_workspace_id and w.review_id = v.review_id
+   where v.workspace_id = p_workspace_id and v.review_id = v_review.review_id);
+end $$;
+
+create function _held_answer(p_ws text, p_review_id text) returns text language plpgsql as $$
+begin
+  return (select json_build_object('review', w.body, 'lease', w.lease,
+                                     'server_time', _utc(lease_now()))::text from review_wire w
+           where w.workspace_id = p_ws and w.review_id = p_review_id);
+end $$;
+
+create function heartbeat_review(p_workspace_id text, p_call json, out body text) language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_call review_call := json_populate_record(null::review_call, p_call);
+  v_review review := _lock_review(p_workspace_id, v_call.review_id);
+  v_met record;
+begin
+  v_now := lease_now();
+  v_met := _judge_review(p_workspace_id, v_call, 'heartbeat');
+  if v_met.code is not null then
+    perform _refuse(v_met.code, v_met.evidence);
+  end if;
+  update review_lease l
+     set heartbeat_at = v_now, lease_until = _longer(l.lease_until, v_now,
+           coalesce(v_call.lease_seconds, l.lease_seconds), v_review.deadline_at)
+   where l.workspace_id = p_workspace_id and l.review_id = v_review.review_id and l.fence = v_review.fence;
+  if v_review.status = 'routed' then
+    update review v set status = 'in_review', started_at = v_now, updated_at = v_now
+     where v.workspace_id = p_workspace_id and v.review_id = v_review.review_id;
+    perform _log(p_workspace_id, v_now, array[_bound(v_call.cause, 'started', v_review)]);
+  end if;
+  body := _held_answer(p_workspace_id, v_review.review_id);
+end $$;
+
+-- An event that says who reviews.
+create function _bound(p_cause cause, p_type text, p_review review) returns new_event language sql stable as $$
+  select _review_event(p_cause, p_type, p_review, jsonb_build_object('session_id', p_review.session_id,
+    'reviewer_agent_name', p_review.agent_name, 'reviewer_peer_id', p_review.peer_id,
+    'reviewer_channel_id', p_review.channel_id))
+$$;
+
+-- Takes reviews from their holders: anybody else may claim them.
+create function _put_back(p_ws text, p_now timestamptz, p_cause cause, p_reviews text[], p_how text, p_reason text,
+  p_note text) returns new_event[] language plpgsql as $$
+declare
+  v_events new_event[];
+begin
+  with held as (
+    select v.* from unnest(p_reviews) x (review_id)
+      cross join lateral (select k.*, k.ctid as place from review k
+        where k.workspace_id = p_ws and k.review_id = x.review_id offset 0) v
+  ), freed as (
+    update review_lease l set ended_at = p_now, ended_how = p_how, ended_reason = p_reason
+      from held h
+      cross join lateral (select k.ctid from review_lease k where k.workspace_id = p_ws
+        and k.review_id = h.review_id and k.fence = h.fence offset 0) k
+     where l.ctid = k.ctid
+  ), freed_review as (
+    update review v
+       set status = 'requested', session_id = null, agent_name = null, peer_id = null, channel_id = null,
+           routed_at = null, started_at = null, updated_at = p_now,
+           lease_expiries = h.lease_expiries + (p_how = 'expiry')::int
+      from held h where v.ctid = h.place
+  )
+  select array_agg(_event(p_cause, 'task.run_review_released', h.task_id, h.run_id, jsonb_build_object(
+           'review_id', h.review_id, 'session_id', h.session_id,
+           'cause', case p_how when 'expiry' then 'lease_expired' else p_how end, 'note', p_note))
+           order by h.review_id)
+    into v_events from held h;
+  return v_events;
+end $$;
+
+create function release_review(p_workspace_id text, p_call json, out body text, out replayed boolean)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_call review_call := json_populate_record(null::review_call, p_call);
+  v_review review := _lock_review(p_workspace_id, v_call.review_id);
+  v_met record;
+begin
+  v_now := lease_now();
+  v_met := _judge_review(p_workspace_id, v_call, 'release');
+  replayed := coalesce(v_met.code = 'replay', false);
+  if v_met.code <> 'replay' then
+    perform _refuse(v_met.code, v_met.evidence);
+  elsif not replayed then
+    perform _log(p_workspace_id, v_now, _put_back(p_workspace_id, v_now, v_call.cause, array[v_review.review_id],
+                                                  'release', v_call.reason, v_call.note));
+  end if;
+  body := _held_answer(p_workspace_id, v_review.review_id);
+end $$;
+
+-- ══ Claims ══════════════════════════════════════════════════════════════════════════════════════════════════
+
+-- Who wants to review, and what it can do.
+create type reviewer as (
+  session_id text, agent_name text, channel text, peer_id text, capabilities text[], lease_seconds int,
+  key text, hash text, cause cause);
+
+create function _lists(p_list jsonb, p_name text) returns boolean language sql stable as $$
+  select coalesce(jsonb_array_length(p_list), 0) = 0 or coalesce(p_list ? p_name, false)
+$$;
+
+-- Whether a task's profile admits a reviewer.
+create function _admits(p_demands jsonb, p_reviewer reviewer) returns boolean language sql stable as $$
+  select coalesce(p_demands ->> 'agent_name' = p_reviewer.agent_name, true)
+     and _lists(p_demands -> 'allowed_agent_names', p_reviewer.agent_name)
+     and _lists(p_demands -> 'allowed_channel_ids', p_reviewer.channel)
+     and _lists(p_demands -> 'allowed_peer_ids', p_reviewer.peer_id)
+     and coalesce(p_demands -> 'required_capabilities', '[]') <@ to_jsonb(p_reviewer.capabilities)
+$$;
+
+-- The claim that came with this key before, if it is not over with; null: the key is new.
+create function _repeat_review_claim(p_ws text, p_reviewer reviewer) returns review_lease language plpgsql as $$
+declare
+  v_lease review_lease;
+begin
+  if p_reviewer.key is null then
+    return null;
+  elsif not pg_try_advisory_xact_lock(hashtextextended(
+      p_ws || ' ' || p_reviewer.session_id || ' ' || p_reviewer.key, 3)) then
+    perform _refuse('idempotency_in_progress');
+  end if;
+  -- A key whose review was claimed again is new.
+  select l.* into v_lease from review_lease l
+    join review v on v.workspace_id = p_ws and v.review_id = l.review_id and v.fence = l.fence
+   where l.workspace_id = p_ws and l.session_id = p_reviewer.session_id and l.claim_key = p_reviewer.key
+     and l.claimed_at > lease_now() - interval '24 hours'
+   order by l.claimed_at desc limit 1;
+  if v_lease.review_id is null then
+    return null;
+  elsif v_lease.claim_hash <> decode(p_reviewer.hash, 'hex') then
+    perform _refuse('idempotency_key_reused');
+  elsif v_lease.ended_at is not null then
+    perform _refuse('claim_key_spent', jsonb_build_object('review_ids', jsonb_build_array(v_lease.review_id)));
+  end if;
+  return v_lease;
+end $$;
+
+-- The next review that this agent may do, its task locked; null: there is none. What another transaction holds is
+-- skipped, so a claim never waits.
+create function _next_review(p_ws text, p_now timestamptz, p_reviewer reviewer) returns review language plpgsql as $$
+declare
+  v_review review;
+  v_passed text[] := '{}';
+begin
+  loop
+    select x.review_id into v_review.review_id
+      from (select v.review_id, v.task_id from review v
+              left join lateral (select k.profile from execution_profile k
+                where k.workspace_id = p_ws and k.task_id = v.task_id offset 0) p on true
+             where v.workspace_id = p_ws and v.status = 'requested' and v.deadline_at > p_now
+               and v.review_id <> all (v_passed) and _admits(p.profile -> 'review', p_reviewer)
+               and not _is_own_work(p_ws, v.run_id, p_reviewer.agent_name, p_reviewer.session_id)
+             order by v.deadline_at, v.requested_at, v.review_id offset 0) x
+      cross join lateral (select from task t
+        where t.workspace_id = p_ws and t.task_id = x.task_id for no key update skip locked) l
+     limit 1;
+    if not found then
+      return null;
+    end if;
+    -- Looked at again under the lock: somebody may have taken it a moment before.
+    select * into v_review from review v where v.workspace_id = p_ws and v.review_id = v_review.review_id;
+    if v_review.status = 'requested' then
+      return v_review;
+    end if;
+    v_passed := v_passed || v_review.review_id::text;
+  end loop;
+end $$;
+
+-- Everything that a reviewer needs to begin.
+create function _review_claim(
+  p_ws text, p_review_id text, p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea)
+returns text language plpgsql as $$
+begin
+  return (select json_build_object('review', w.body, 'run', r.body, 'task', t.body,
+             'lease', _merge(w.lease, json_build_object('claim_token', _token_again(p_ws, p_review_id,
+               (w.lease ->> 'fence')::bigint, w.token_hash, p_outer, p_inner, p_outer_previous,
+               p_inner_previous))),
+             'payload', b.payload, 'description', b.description, 'result', r.body -> 'result',
+             'previous_reviews', (select coalesce(json_agg(_cut_result(y.body)), '[]') from (
+                select o.body from review v
+                  join review_wire o on o.workspace_id = p_ws and o.review_id = v.review_id
+                 where v.workspace_id = p_ws and v.task_id = w.task_id and v.review_id <> p_review_id
+                 order by v.requested_at desc, v.review_id desc limit 5) y),
+             'execution_profile', (select p.body from profile_wire p
+                where p.workspace_id = p_ws and p.task_id = w.task_id))::text
+    from review_wire w
+    join run_wire r on r.workspace_id = p_ws and r.run_id = w.run_id
+    join task_reference_wire t on t.workspace_id = p_ws and t.task_id = w.task_id
+    join task_body b on b.workspace_id = p_ws and b.task_id = w.task_id
+   where w.workspace_id = p_ws and w.review_id = p_review_id);
+end $$;
+
+-- Claims the next review for an agent; body null: there is none.
+create function claim_review(
+  p_workspace_id text, p_reviewer json, p_outer bytea, p_inner bytea, p_outer_previous bytea,
+  p_inner_previous bytea, out body text, out replayed boolean)
+language plpgsql as $$
+declare
+  v_now timestamptz := lease_now();
+  v_reviewer reviewer := json_populate_record(null::reviewer, p_reviewer);
+  v_lease review_lease := _repeat_review_claim(p_workspace_id, v_reviewer);
+  v_review review;
+  v_seconds int;
+begin
+  replayed := v_lease.review_id is not null;
+  if replayed then
+    v_review.review_id := v_lease.review_id;
+  else
+    v_review := _next_review(p_workspace_id, v_now, v_reviewer);
+    if v_review.review_id is null then
+      return;
+    end if;
+    -- A pause commits under this lock: no claim commits behind its back.
+    perform 1 from workspace_lock l where l.workspace_id = p_workspace_id and l.name = 'log' for no key update;
+    if _scheduler_paused(p_workspace_id) then
+      return;
+    end if;
+    v_now := lease_now();
+    v_review.fence := coalesce(v_review.fence, 0) + 1;
+    if v_review.gating then
+      update task t set fence = t.fence + 1, updated_at = v_now
+       where t.workspace_id = p_workspace_id and t.task_id = v_review.task_id
+      returning t.fence into v_review.fence;
+    end if;
+    update review v
+       set status = 'routed', fence = v_review.fence, session_id = v_reviewer.session_id,
+           agent_name = v_reviewer.agent_name, peer_id = v_reviewer.peer_id, channel_id = v_reviewer.channel,
+           routed_at = v_now, updated_at = v_now
+     where v.workspace_id = p_workspace_id and v.review_id = v_review.review_id
+    returning * into v_review;
+    select coalesce(v_reviewer.lease_seconds, _setting(w.settings, 'default_lease_seconds', 300)) into v_seconds
+      from workspace w where w.workspace_id = p_workspace_id;
+    insert into review_lease (workspace_id, review_id, fence, session_id, agent_name, claim_key, claim_hash,
+                              token_hash, claimed_at, lease_seconds, lease_until, heartbeat_at, check_at)
+    select p_workspace_id, v_review.review_id, v_review.fence, v_reviewer.session_id, v_reviewer.agent_name,
+           v_reviewer.key, decode(v_reviewer.hash, 'hex'),
+           sha256(convert_to(_claim_token(p_workspace_id, v_review.review_id, v_review.fence, p_outer, p_inner),
+                             'UTF8')), v_now, v_seconds, x.until, v_now, x.until
+      from (select least(v_now + make_interval(secs => v_seconds), v_review.deadline_at) as until) x;
+    perform _log(p_workspace_id, v_now, array[_bound(v_reviewer.cause, 'bound', v_review)]);
+  end if;
+  body := _review_claim(p_workspace_id, v_review.review_id, p_outer, p_inner, p_outer_previous, p_inner_previous);
+end $$;
+
+-- ══ Time ════════════════════════════════════════════════════════════════════════════════════════════════════
+
+-- The reviews whose deadline has passed or whose lease lapsed, by workspace. As with sweep_leases(): after a gap
+-- of over 30 s, in which nobody could heartbeat, what lapsed in it is renewed and nothing is returned.
+create function late_reviews(p_limit int) returns table (workspace_id text, reviews text[]) language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_gap interval;
+begin
+  insert into beat values ('reviews', clock_timestamp()) on conflict (name) do nothing;
+  select clock_timestamp() - b.at into v_gap from beat b where b.name = 'reviews' for update;
+  v_now := lease_now();
+  update beat b set at = clock_timestamp() where b.name = 'reviews';
+  if v_gap > interval '30 seconds' then
+    update review_lease l
+       set lease_until = _longer(v_now, v_now, l.lease_seconds, v.deadline_at),
+           check_at = _longer(v_now, v_now, l.lease_seconds, v.deadline_at)
+      from review v
+     where l.ended_at is null and l.check_at <= v_now and l.lease_until between v_now - v_gap and v_now
+       and v.workspace_id = l.workspace_id and v.review_id = l.review_id and v.deadline_at > v_now;
+    return;
+  end if;
+  update review_lease l set check_at = l.lease_until
+    from (select x.workspace_id, x.review_id, x.fence from review_lease x
+           where x.ended_at is null and x.check_at <= v_now and x.lease_until > v_now
+           order by x.check_at limit p_limit for no key update skip locked) x
+   where l.workspace_id = x.workspace_id and l.review_id = x.review_id and l.fence = x.fence;
+  return query
+    select x.workspace_id::text, array_agg(x.review_id::text order by x.review_id) from (
+      (select l.workspace_id, l.review_id from review_lease l
+        where l.ended_at is null and l.check_at <= v_now and l.lease_until <= v_now
+        order by l.check_at limit p_limit)
+      union
+      (select v.workspace_id, v.review_id from review v
+        where v.check_at <= v_now order by v.check_at limit p_limit)) x
+     group by x.workspace_id;
+end $$;
+
+-- Ends what is late among these reviews, judged again under their locks; tasks that are busy are left for the next
+-- pass. Answers the outcomes that were recorded, and how many leases were put back.
+create function expire_reviews(
+  p_workspace_id text, p_reviews text[], p_max_attempts int, p_max_expiries int,
+  out outcomes text[], out put_back int)
+language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_cause cause := row('daemon', 'reviews', 'daemon', 'daemon.reviews', null, null, null)::cause;
+  v_tasks text[];
+  v_lapsed text[];
+  v_verdicts review_verdict[];
+  v_recorded record;
+begin
+  v_tasks := array(select l.task_id from (select distinct v.task_id from review v
+      where v.workspace_id = p_workspace_id and v.review_id = any (p_reviews) order by 1) x
+    cross join lateral (select t.task_id from task t
+      where t.workspace_id = p_workspace_id and t.task_id = x.task_id for no key update skip locked) l);
+  perform _lock_runs(p_workspace_id, array(select v.run_id from review v
+    where v.workspace_id = p_workspace_id and v.review_id = any (p_reviews) and v.task_id = any (v_tasks)));
+  v_now := lease_now();
+  with late as (
+    select v.review_id, v.deadline_at <= v_now as timed_out, v.lease_expiries + 1 >= p_max_expiries as last
+      from review v
+      left join review_lease l on l.workspace_id = p_workspace_id and l.review_id = v.review_id
+       and l.fence = v.fence and l.ended_at is null
+     where v.workspace_id = p_workspace_id and v.review_id = any (p_reviews) and v.task_id = any (v_tasks)
+       and v.check_at is not null and (v.deadline_at <= v_now or l.lease_until <= v_now)
+  )
+  select array_agg(x.review_id order by x.review_id) filter (where not x.timed_out and not x.last),
+         array_agg(row(x.review_id, case when x.timed_out then 'timeout' else 'error' end, null,
+             case when x.timed_out then 'the deadline of the review has passed'
+                  else 'the lease of the review expired ' || p_max_expiries || ' times' end,
+             null, null, null, null, false, case when x.timed_out then 'verdict' else 'expiry' end,
+             v_cause)::review_verdict order by x.review_id) filter (where x.timed_out or x.last)
+    into v_lapsed, v_verdicts from late x;
+  put_back := coalesce(cardinality(v_lapsed), 0);
+  outcomes := array(select v.outcome from unnest(v_verdicts) v);
+  if v_verdicts is null then
+    if put_back > 0 then
+      perform _log(p_workspace_id, v_now, _put_back(p_workspace_id, v_now, v_cause, v_lapsed, 'expiry', null, null));
+    end if;
+    return;
+  end if;
+  update review v set lease_expiries = v.lease_expiries + 1
+   where v.workspace_id = p_workspace_id and v.review_id = any (array(
+     select x.review_id from unnest(v_verdicts) x where x.outcome = 'error'));
+  v_recorded := _record(p_workspace_id, v_now, v_verdicts, p_max_attempts);
+  if put_back > 0 then
+    v_recorded.events := _put_back(p_workspace_id, v_now, v_cause, v_lapsed, 'expiry', null, null)
+                      || v_recorded.events;
+  end if;
+  perform _settle_and_log(p_workspace_id, v_recorded.tasks, v_now, v_cause, v_recorded.events[1].event_type,
+                          v_recorded.events);
+end $$;
+
+-- Leaves a review that could not be dealt with for a minute, so that it does not hold up the others.
+create function set_review_aside(p_workspace_id text, p_review_id text) returns void language sql as $$
+  update review v set check_at = lease_now() + interval '1 minute'
+   where v.workspace_id = p_workspace_id and v.review_id = p_review_id and v.check_at is not null;
+  update review_lease l set check_at = lease_now() + interval '1 minute'
+   where l.workspace_id = p_workspace_id and l.review_id = p_review_id and l.ended_at is null
+$$;
