@@ -9,7 +9,12 @@ with newest as (
            select from dependency d join task w
                on w.workspace_id = d.workspace_id and w.task_id = d.depends_on_task_id
             where d.workspace_id = t.workspace_id and d.task_id = t.task_id
-              and w.status in ('failed', 'canceled')) as hopeless
+              and w.status in ('failed', 'canceled')) as hopeless,
+         t.status = 'pending' and exists (
+           select from review v join workspace w on w.workspace_id = v.workspace_id
+            where v.workspace_id = t.workspace_id and v.run_id = r.run_id and v.gating
+              and v.status = 'requested' and v.requested_at <= lease_now() - make_interval(
+                secs => coalesce((w.settings ->> 'stranded_seconds')::int, 300))) as waits_long
     from task t left join run r on r.workspace_id = t.workspace_id and r.run_id = t.newest_run_id
    where t.workspace_id = %(ws)s
 ), held as (
@@ -19,7 +24,7 @@ with newest as (
    where r.workspace_id = %(ws)s
 ), lanes as (
   select case
-      when status = 'blocked' and approval_state = 'pending' then 'approvals'
+      when status = 'blocked' and approval_state = 'pending' or waits_long then 'approvals'
       when status = 'failed' or run_status = 'failed' then 'failed_runs'
       when status = 'blocked' and (run_status in ('needs_attention', 'completed')
         or approval_state = 'rejected' or hopeless and on_dependency_failure = 'block')
@@ -64,10 +69,11 @@ RULES = {
         select coalesce(k.task_id, d.task_id)
           from (select * from digest where workspace_id = %(ws)s) k
           full join _digests(%(ws)s, array(select task_id::text from task
-            where workspace_id = %(ws)s), '{}') d on d.task_id = k.task_id
+            where workspace_id = %(ws)s), '{}', _late(%(ws)s)) d on d.task_id = k.task_id
          where to_jsonb(k) is distinct from to_jsonb(d)
            and coalesce(k.task_id, d.task_id) not in (select t.task_id from position p
-             cross join lateral _touched(%(ws)s, p.at, 9223372036854775807) t)""",
+             cross join lateral
+               _behind(%(ws)s, p.at, 9223372036854775807, _late(%(ws)s), null) t)""",
     "the activity of a task is its newest event but of progress, expiry and starving": f"""
         select d.task_id from digest d
          where d.workspace_id = %(ws)s and d.activity <> (

@@ -8,6 +8,7 @@ select w.workspace_id from workspace w
  where _newest_event(w.workspace_id) > coalesce(p.sequence, 0)
     or exists (select from moment m
         where m.workspace_id = w.workspace_id and m.at <= (select _day_ago()))
+    or exists (select from _stranded(w.workspace_id, _late(w.workspace_id), 1))
 """
 
 

@@ -20,16 +20,17 @@ create type lag as (tasks text[], old digest[], live digest[]);
 create function _lag(p_ws text) returns lag language plpgsql stable as $$
 declare
   v_lag lag;
+  v_late timestamptz := _late(p_ws);
   v_activity bigint[];
 begin
-  select array_agg(t.task_id), array_agg(t.activity) into v_lag.tasks, v_activity
-    from _touched(p_ws, coalesce((select p.sequence from digest_position p where p.workspace_id = p_ws), 0),
-                  _newest_event(p_ws)) t;
+  select array_agg(x.task_id), array_agg(x.activity) into v_lag.tasks, v_activity
+    from _behind(p_ws, coalesce((select p.sequence from digest_position p where p.workspace_id = p_ws), 0),
+                 _newest_event(p_ws), v_late, null) x;
   v_lag.tasks := coalesce(v_lag.tasks, '{}');
   v_lag.old := array(select d from unnest(v_lag.tasks) x (task_id)
     cross join lateral (select k.* from digest k
       where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) d);
-  v_lag.live := array(select d from _digests(p_ws, v_lag.tasks, v_activity) d);
+  v_lag.live := array(select d from _digests(p_ws, v_lag.tasks, v_activity, v_late) d);
   return v_lag;
 end $$;
 
@@ -82,7 +83,8 @@ begin
          and _in_slice(p_slice, m.scope, m.owner_kind, m.owner_ref, m.network_channel, m.origin_kind)) x);
 end $$;
 
--- Claimable runs by channel: what is queued and ready, less what waits for its time, a resume or a slot.
+-- Claimable runs by channel: what is queued and ready, less what waits for its time, a resume, a budget or a slot;
+-- none while the scheduler is paused.
 create function _queue(p_ws text, p_slice slice, p_lag lag, p_counts jsonb, p_now timestamptz) returns jsonb
 language plpgsql stable as $$
 begin
@@ -93,13 +95,14 @@ begin
         cross join lateral (select k.* from task k
           where k.workspace_id = p_ws and k.task_id = r.task_id and k.status = 'ready' offset 0) t
        where r.workspace_id = p_ws and r.due_at > p_now
+       and not exists (select from offer o where o.workspace_id = p_ws and o.run_id = r.run_id)
          and _in_slice(p_slice, t.scope, coalesce(t.owner_kind, ''), coalesce(t.owner_ref, ''),
                        coalesce(t.network_channel, ''), t.origin_kind)
        group by 1
     ), depth as (
       select substr(c.key, 7) as channel, c.value::bigint - coalesce(w.count, 0) as count
         from jsonb_each_text(p_counts) c left join waiting w on w.channel = substr(c.key, 7)
-       where c.key like 'queue.%'
+       where c.key like 'queue.%' and not _scheduler_paused(p_ws)
     )
     select coalesce(jsonb_agg(jsonb_build_object('network_channel', nullif(d.channel, ''), 'count', d.count,
              'oldest_queued_at', _utc(o.at),

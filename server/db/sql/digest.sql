@@ -29,6 +29,7 @@ create table digest (
   run_rank smallint,                         -- 1 running, 2 starting, 3 claimed, 4 queued
   claimer_kind word,
   claimer_ref word,                          -- who holds the open run
+  asked_at timestamptz,                      -- since when a review is asked for that nobody has taken
   queue_channel word,
   queue_at timestamptz,                      -- of a queued run of a ready task: its channel, when it is available
   activity bigint not null,                  -- the newest event that a reader of the task may want to see
@@ -40,6 +41,7 @@ create index digest_lane on digest
   where lane <> 'my_work' or holder_ref <> '';
 create index digest_claimer on digest (workspace_id, claimer_ref, claimer_kind) where claimer_ref is not null;
 create index digest_active on digest (workspace_id, run_rank, at desc, run_id desc) where run_rank is not null;
+create index digest_asked on digest (workspace_id, (lane = 'approvals'), asked_at) where asked_at is not null;
 create index digest_queue on digest (workspace_id, queue_channel, queue_at) where queue_at is not null;
 
 -- How often each label counts, by what is filtered by, and in all (scope '').
@@ -74,8 +76,8 @@ create index moment_age on moment (workspace_id, at);
 create index moment_longest on moment (workspace_id, kind, us);
 
 -- The digests of tasks as their rows are now; none for a task that is not there. p_activity: for each its newest
--- event that counts as activity, null: as it was.
-create function _digests(p_ws text, p_tasks text[], p_activity bigint[]) returns setof digest
+-- event that counts as activity, null: as it was. p_late: a review asked for since then is a person's to take.
+create function _digests(p_ws text, p_tasks text[], p_activity bigint[], p_late timestamptz) returns setof digest
 language plpgsql stable as $$
 begin
   return query select
@@ -91,7 +93,7 @@ begin
     coalesce(case when l.lane = 'my_work' then t.owner_ref end, '')::word, b.reason::word,
     lower(concat(t.title, chr(1), t.identifier)), case when _is_open(n.status) then n.run_id end::word,
     array_position('{running,starting,claimed,queued}', n.status::text)::smallint,
-    h.claimed_by_kind, h.claimed_by_ref::word,
+    h.claimed_by_kind, h.claimed_by_ref::word, v.requested_at,
     case when n.status = 'queued' and t.status = 'ready' then coalesce(n.network_channel, '') end::word,
     case when n.status = 'queued' and t.status = 'ready' then n.available_at end,
     coalesce(x.activity, was.activity, 0), coalesce(e.at, was.activity_at, t.created_at),
@@ -99,8 +101,11 @@ begin
     from unnest(p_tasks, p_activity) x (task_id, activity)
     cross join lateral (select k.* from task k
       where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
-    left join lateral (select k.run_id, k.status, k.fence, k.network_channel, k.available_at from run k
+    left join lateral (select k.run_id, k.status, k.fence, k.network_channel, k.available_at, k.review from run k
       where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) n on true
+    left join lateral (select k.requested_at from review k
+      where n.review = 'open' and t.status = 'pending' and k.workspace_id = p_ws and k.run_id = n.run_id
+        and k.gating and k.status = 'requested' offset 0) v on true
     cross join lateral (select array_agg('run.' || k.status) as counted from run k
       where k.workspace_id = p_ws and k.task_id = t.task_id) r
     left join lateral (select k.claimed_by_kind, k.claimed_by_ref from lease k
@@ -130,7 +135,7 @@ begin
             where w.status in ('failed', 'canceled')) then 'dependency_failed'
         else 'awaiting_dependencies' end as reason) b
     cross join lateral (select case
-        when b.reason = 'awaiting_approval' then 'approvals'
+        when b.reason = 'awaiting_approval' or v.requested_at <= p_late then 'approvals'
         when t.status = 'failed' or n.status = 'failed' then 'failed_runs'
         when b.reason in ('needs_attention', 'review_blocked', 'approval_rejected', 'dependency_failed')
           then 'blocked'
@@ -184,9 +189,35 @@ begin
    where o.turned and not exists (select from own x where x.task_id = d.task_id);
 end $$;
 
+create function _late(p_ws text) returns timestamptz language sql volatile as $$
+  select lease_now() - make_interval(secs => _setting(w.settings, 'stranded_seconds', 300))
+    from workspace w where w.workspace_id = p_ws
+$$;
+
+-- The tasks whose reviews nobody has taken for so long that their lane is another now, and the other way round.
+create function _stranded(p_ws text, p_late timestamptz, p_limit int) returns setof text language sql stable as $$
+  (select d.task_id from digest d
+    where d.workspace_id = p_ws and (d.lane = 'approvals') = false and d.asked_at <= p_late
+    order by d.asked_at limit p_limit)
+  union all
+  (select d.task_id from digest d
+    where d.workspace_id = p_ws and (d.lane = 'approvals') = true and d.asked_at > p_late
+    order by d.asked_at limit p_limit)
+$$;
+
 create function _newest_event(p_ws text) returns bigint language sql stable as $$
   select coalesce((select e.sequence from event e
     where e.workspace_id = p_ws order by e.sequence desc limit 1), 0)
+$$;
+
+-- The tasks whose digests are behind: for what happened, or because time went by.
+create function _behind(p_ws text, p_after bigint, p_to bigint, p_late timestamptz, p_limit int)
+returns table (task_id text, activity bigint) language sql stable as $$
+  select x.task_id, max(x.activity) from (
+    select t.task_id, t.activity from _touched(p_ws, p_after, p_to) t
+    union all
+    select s, null from _stranded(p_ws, p_late, p_limit) s) x
+   group by x.task_id
 $$;
 
 -- Brings the digests of a workspace a bounded number of events further; answers how many. One server does it at
@@ -197,6 +228,7 @@ set plan_cache_mode = force_custom_plan set enable_seqscan = off set jit = off a
 declare
   v_from bigint;
   v_to bigint;
+  v_late timestamptz := _late(p_workspace_id);
   v_tasks text[];
   v_activity bigint[];
 begin
@@ -207,13 +239,13 @@ begin
     return 0;
   end if;
   v_to := least(_newest_event(p_workspace_id), v_from + p_limit);
-  if v_to > v_from then
-    select array_agg(t.task_id), array_agg(t.activity) into v_tasks, v_activity
-      from _touched(p_workspace_id, v_from, v_to) t;
-    perform _keep_tasks(p_workspace_id, v_tasks, v_activity);
+  select array_agg(x.task_id), array_agg(x.activity) into v_tasks, v_activity
+    from _behind(p_workspace_id, v_from, v_to, v_late, p_limit) x;
+  if v_tasks is not null then
+    perform _keep_tasks(p_workspace_id, v_tasks, v_activity, v_late);
     perform _keep_moments(p_workspace_id, v_tasks);
-    update digest_position p set sequence = v_to where p.workspace_id = p_workspace_id;
   end if;
+  update digest_position p set sequence = v_to where p.workspace_id = p_workspace_id and p.sequence < v_to;
   perform _forget_moments(p_workspace_id, p_limit);
   delete from tally y where y.workspace_id = p_workspace_id and y.amount = 0;
   return v_to - v_from;
@@ -234,12 +266,13 @@ create function _count(p_ws text, p_marks mark[]) returns void language sql as $
   do update set amount = tally.amount + excluded.amount
 $$;
 
-create function _keep_tasks(p_ws text, p_tasks text[], p_activity bigint[]) returns void language plpgsql as $$
+create function _keep_tasks(p_ws text, p_tasks text[], p_activity bigint[], p_late timestamptz) returns void
+language plpgsql as $$
 declare
   v_marks mark[];
 begin
   with live as materialized (
-    select d.* from _digests(p_ws, p_tasks, p_activity) d
+    select d.* from _digests(p_ws, p_tasks, p_activity, p_late) d
   ), old as materialized (
     select d.* from unnest(p_tasks) x (task_id)
       cross join lateral (select k.*, k.ctid as place from digest k
@@ -251,11 +284,11 @@ begin
     insert into digest select l.* from live l
     on conflict (workspace_id, task_id) do update
        set (scope, owner_kind, owner_ref, network_channel, origin_kind, counted, priority, lane, holder_kind,
-            holder_ref, blocking_reason, words, run_id, run_rank, claimer_kind, claimer_ref, queue_channel, queue_at, activity, activity_at, at)
+            holder_ref, blocking_reason, words, run_id, run_rank, claimer_kind, claimer_ref, asked_at, queue_channel, queue_at, activity, activity_at, at)
          = (excluded.scope, excluded.owner_kind, excluded.owner_ref, excluded.network_channel,
             excluded.origin_kind, excluded.counted, excluded.priority, excluded.lane, excluded.holder_kind,
             excluded.holder_ref, excluded.blocking_reason, excluded.words, excluded.run_id, excluded.run_rank, excluded.claimer_kind, excluded.claimer_ref,
-            excluded.queue_channel, excluded.queue_at, excluded.activity, excluded.activity_at, excluded.at)
+            excluded.asked_at, excluded.queue_channel, excluded.queue_at, excluded.activity, excluded.activity_at, excluded.at)
   )
   select array_agg(row(x.scope, x.owner_kind, x.owner_ref, x.network_channel, x.origin_kind, c.label,
            x.amount)::mark) into v_marks
