@@ -65,7 +65,8 @@ def walk(workspace: Workspace) -> list[Answer]:
     """Every chapter; the answers in their order."""
     story = Walk(workspace)
     for chapter in (
-        _gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look, _review, _schedule,
+        _gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look, _observe, _review,
+        _schedule,
     ):  # fmt: skip
         chapter(story)
     return story.answers
@@ -207,6 +208,17 @@ def _look(story: Walk) -> None:
         story.ask(story.operator, f"GET /api/tasks/{{id}}/{view}", root.id)
     lines = _first_frame(story.operator, f"/api/tasks/{root.id}/stream")
     story.answers.append(Answer("GET /api/tasks/{id}/stream", 200, lines.encode()))
+
+
+def _observe(story: Walk) -> None:
+    ask, operator = story.ask, story.operator
+    story.claim(story.task("seen"))
+    story.task("in the queue")
+    failed = [task for task in operator.get("/api/tasks").tasks if task.status == "failed"]
+    for task, action in zip(failed, ("read", "archive", "dismiss"), strict=False):
+        ask(operator, f"POST /api/tasks/{{id}}/triage/{action}", task.id)
+    ask(operator, "GET /api/observe/tasks/dashboard")
+    ask(operator, "GET /api/observe/tasks/inbox")
 
 
 def _review(story: Walk) -> None:
