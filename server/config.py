@@ -159,7 +159,7 @@ class Config:
     pool_size: int = _setting(
         _whole(1, 1000),
         10,
-        "pooled database connections per process; batchers and loops have 14 more, 6"
+        "pooled database connections per process; batchers and loops have 16 more, 6"
         " besides while a workspace is held up",
     )
     db_timeout_seconds: float = _setting(
