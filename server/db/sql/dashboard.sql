@@ -126,10 +126,11 @@ begin
      where d.count > 0);
 end $$;
 
--- Live leases that missed a heartbeat, and those whose session is gone.
-create function _ailing(p_ws text, p_slice slice, p_now timestamptz, p_session_ttl float8) returns jsonb
-language sql stable as $$
-  select jsonb_build_object(
+-- Live leases that missed a heartbeat, and those whose session is gone; p_held is how many leases there are.
+create function _ailing(p_ws text, p_slice slice, p_now timestamptz, p_session_ttl float8, p_held bigint)
+returns jsonb language plpgsql stable as $$
+begin
+  return (select jsonb_build_object(
     'stuck', count(*) filter (where p_now - l.heartbeat_at > make_interval(secs => l.lease_seconds / 2.0)),
     'orphans', count(*) filter (where l.session_id is not null
       and (s.updated_at >= p_now - make_interval(secs => p_session_ttl)) is not true))
@@ -138,27 +139,29 @@ language sql stable as $$
       where k.workspace_id = p_ws and k.session_id = l.session_id offset 0) s on true
     left join lateral (select k.* from task k
       where not (p_slice is null) and k.workspace_id = p_ws and k.task_id = l.task_id offset 0) t on true
-   where l.workspace_id = p_ws and l.ended_at is null
+   where p_held > 0 and l.workspace_id = p_ws and l.ended_at is null
      and (p_slice is null or _in_slice(p_slice, t.scope, coalesce(t.owner_kind, ''), coalesce(t.owner_ref, ''),
-                                       coalesce(t.network_channel, ''), t.origin_kind))
-$$;
+                                       coalesce(t.network_channel, ''), t.origin_kind)));
+end $$;
 
--- The first active runs; p_limit is at most how many there are, so that none is looked for in vain.
-create function _active_runs(p_ws text, p_slice slice, p_lag lag, p_now timestamptz, p_limit int) returns jsonb
+-- The first active runs. Of each rank at most as many as there are, so that none is looked for in vain.
+create function _active_runs(p_ws text, p_slice slice, p_lag lag, p_now timestamptz, p_counts jsonb) returns jsonb
 language plpgsql stable as $$
 begin
   return (
     with first as (
       select x.* from (
-        (select d.run_rank, d.at, d.run_id, d.task_id from digest d
-          where d.workspace_id = p_ws and d.run_rank is not null and d.task_id <> all (p_lag.tasks)
-            and _in_slice(p_slice, d.scope, d.owner_kind, d.owner_ref, d.network_channel, d.origin_kind)
-          order by d.run_rank, d.at desc, d.run_id desc limit p_limit)
+        select d.* from unnest('{running,starting,claimed,queued}'::text[]) with ordinality k (status, rank)
+          cross join lateral (select d.run_rank, d.at, d.run_id, d.task_id from digest d
+            where d.workspace_id = p_ws and d.run_rank = k.rank and d.task_id <> all (p_lag.tasks)
+              and _in_slice(p_slice, d.scope, d.owner_kind, d.owner_ref, d.network_channel, d.origin_kind)
+            order by d.at desc, d.run_id desc
+            limit least(4, coalesce((p_counts ->> ('run.' || k.status))::int, 0))) d
         union all
         select d.run_rank, d.at, d.run_id, d.task_id from unnest(p_lag.live) d
          where d.run_rank is not null
            and _in_slice(p_slice, d.scope, d.owner_kind, d.owner_ref, d.network_channel, d.origin_kind)) x
-       order by x.run_rank, x.at desc, x.run_id desc limit p_limit
+       order by x.run_rank, x.at desc, x.run_id desc limit 4
     )
     select coalesce(jsonb_agg(jsonb_build_object(
         'run_id', r.run_id, 'run_status', r.status, 'attempt', r.attempt, 'max_attempts', t.max_attempts,
@@ -218,10 +221,10 @@ begin
     'claim_longest_us', _longest(p_workspace_id, v_slice, v_lag, 'claimed', v_since),
     'start_longest_us', _longest(p_workspace_id, v_slice, v_lag, 'started', v_since),
     'depth', _queue(p_workspace_id, v_slice, v_lag, v_counts, v_now),
-    'ailing', _ailing(p_workspace_id, v_slice, v_now, p_session_ttl),
-    'items', _active_runs(p_workspace_id, v_slice, v_lag, v_now, least(4, (
-      select coalesce(sum((v_counts ->> ('run.' || s))::int), 0)::int
-        from unnest('{running,starting,claimed,queued}'::text[]) s))),
+    'ailing', _ailing(p_workspace_id, v_slice, v_now, p_session_ttl, (
+      select coalesce(sum((v_counts ->> ('run.' || s))::bigint), 0)::bigint
+        from unnest('{claimed,starting,running}'::text[]) s)),
+    'items', _active_runs(p_workspace_id, v_slice, v_lag, v_now, v_counts),
     'observed_at', _utc(v_now), 'latest_activity_at', _utc(v_at),
     'age_ms', greatest(0, floor(extract(epoch from v_now - v_at) * 1000))::bigint,
     'backlog_threshold_ms', 1000::bigint * _setting(v_settings, 'backlog_threshold_seconds', 600),
