@@ -211,13 +211,39 @@ class ProgressFields(TypedDict, total=False):
     message: str | None
 
 
-class HeartbeatFields(TypedDict, total=False):
+class ReportFields(TypedDict, total=False):
+    """What every call of a holder may carry."""
+
+    checkpoint: Any
+    usage: UsageFields
+
+
+class HeartbeatFields(ReportFields, total=False):
     """What a heartbeat may carry."""
 
     lease_seconds: int
     progress: ProgressFields
-    checkpoint: Any
-    usage: UsageFields
+
+
+class ReleaseFields(ReportFields, total=False):
+    """What may be said of a run that is given back."""
+
+    reason: str | None
+    note: str | None
+    delay_seconds: int
+
+
+class FailureFields(TypedDict, total=False):
+    """What may be said of a failure."""
+
+    failure_kind: str
+    retryable: bool
+    retry_after_seconds: int
+    metadata: Any
+
+
+class FailFields(FailureFields, ReportFields, total=False):
+    """What a holder may say of its failure."""
 
 
 class BridgeChanges(TypedDict, total=False):

@@ -134,7 +134,7 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
 
     in_use = secrets_in_use(config)
     limits = (config.batch_max, config.db_timeout_seconds)
-    claiming = Claiming(db, connect(), *limits, _pads(in_use))
+    claiming = Claiming(db, connect, *limits, _pads(in_use))
     hub = Hub(db, direct, claiming.offered)
     claiming.claimed = hub.changed
     reviewing = Reviewing(db)

@@ -159,7 +159,8 @@ class Config:
     pool_size: int = _setting(
         _whole(1, 1000),
         10,
-        "pooled database connections per process; batchers and loops have 14 more",
+        "pooled database connections per process; batchers and loops have 16 more, 6"
+        " besides while a workspace is held up",
     )
     db_timeout_seconds: float = _setting(
         _number(0.1, 60), 5, "longest wait for a connection or a lock"

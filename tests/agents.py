@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import pytest
 
 from agent_sdk import Client, StreamEvent, Worker
@@ -20,6 +21,15 @@ SOON = 20.0
 def clients(worklease: Server) -> tuple[Client, Client]:
     """The operator and the agent of a workspace of the test's own."""
     return worklease.workspace()
+
+
+@pytest.fixture
+def reviewer(worklease: Server, clients: tuple[Client, Client]) -> Client:
+    """Another agent of the same workspace: nobody reviews its own work."""
+    whoami = clients[0].whoami()
+    assert whoami.workspace
+    key = worklease.admin.keys.create("reviewer", "agent", workspace=whoami.workspace.name)
+    return worklease.client(api_key=key.secret)
 
 
 @contextmanager
@@ -81,6 +91,21 @@ worker.run()
         yield started
 
 
+def lossy(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[httpx2.Response]:
+    """From now on the first reply to this client gets lost; what the server replied, that too."""
+    http, replies = client.transport._http, list[httpx2.Response]()
+    send = http.send
+
+    def lose(request: httpx2.Request) -> httpx2.Response:
+        replies.append(send(request))
+        if len(replies) == 1:
+            raise httpx2.ReadError("the reply got lost")
+        return replies[-1]
+
+    monkeypatch.setattr(http, "send", lose)
+    return replies
+
+
 def line_of(process: "subprocess.Popen[str]") -> str:
     """The next line that the worker's process prints."""
     assert process.stdout
@@ -93,7 +118,9 @@ def event_of(client: Client, task_id: str, kind: str) -> StreamEvent:
     return next(event for event in stream if event.type == kind)
 
 
-def expire(server: Server, operator: Client, task_id: str, seconds: float = 6) -> None:
-    """Moves the clock beyond the lease of the task, and waits for the sweep to end it."""
-    server.advance(seconds)
-    event_of(operator, task_id, "task.run_lease_expired")
+def expire(
+    server: Server, operator: Client, task_id: str, event: str = "task.run_lease_expired"
+) -> None:
+    """Moves the clock beyond a lease of 5 s on the task, and waits for the sweep to end it."""
+    server.advance(6)
+    event_of(operator, task_id, event)

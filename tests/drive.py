@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from tests import books, recount
 from tests.client import RefusedError
 from tests.factories import Held
-from tests.model import Lease, Task
+from tests.gates import claimable
+from tests.model import Lease, Task, judge
 from tests.replay import replay
 from tests.transitions import Model
 from tests.world import World
@@ -109,11 +110,12 @@ class Drive:
     def claim(self, session: int, wish: dict[str, Any]) -> None:
         """Claims runs: those that the model says, in its order."""
         now, agent = self.now(), self.agents[session]
-        expected = [(r.id, r.task.left) for r in self.model.claimable(now, wish["max_runs"])]
+        runs = claimable(self.model, now, wish["max_runs"])
+        expected = [(run.id, run.task.left) for run in runs]
         held = agent.claims(f"k{self.name()}", **wish)
         told = [(h.run_id, h.claim.budget_remaining.total_tokens) for h in held]
         assert told == expected
-        leases = self.model.claim(now, wish["lease_seconds"], wish["max_runs"])
+        leases = self.model.claim(now, wish["lease_seconds"], runs)
         self.claimed += map(Claimed, held, leases)
 
     def call(self, claimed: Claimed, operation: str, body: dict[str, Any], same: bool) -> bool:
@@ -121,7 +123,7 @@ class Drive:
         held, lease = claimed
         task = lease.run.task
         known = self.model.tasks.get(task.id) is task
-        code = self.model.judge(lease, operation, same) if known else "run_not_found"
+        code = judge(lease, operation, same) if known else "run_not_found"
         expected = None if code == "replay" else code
         self.told = self.both(expected, lambda: held.call(operation, **body))
         assert expected or held.agent.replayed == (code == "replay")
@@ -158,7 +160,7 @@ class Drive:
         }  # fmt: skip
         assert set(rows(TASKS, [self.workspace.id])) == {
             (t.id, t.status, t.canceled, t.draft, t.approval, t.paused_by, t.fence, t.version,
-             len(t.runs), t.waiting, *(t.slots or (None, None)), t.max_total_tokens,
+             t.attempts, t.waiting, *(t.slots or (None, None)), t.max_total_tokens,
              t.newest.attempt if t.newest and t.status == "in_progress" else None, t.checkpoint)
             for t in model.tasks.values()
         }  # fmt: skip

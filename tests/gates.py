@@ -1,8 +1,9 @@
-"""What opens and closes gates in the reference model: drafts, approvals, pauses, the scheduler."""
+"""What opens and closes gates in the reference model: drafts, approvals, pauses, slots."""
 
+from collections import Counter
 from collections.abc import Iterator
 
-from tests.model import ENDED, Task
+from tests.model import ENDED, Run, Task
 from tests.transitions import Model
 
 
@@ -35,7 +36,8 @@ def decide(model: Model, now: float, task: Task, how: str) -> str | None:
         return "task_canceled"
     task.approval = {"approve": "approved", "reject": "rejected"}[how]
     task.version += 1
-    startable = not task.open and not task.draft and len(task.runs) < task.max_attempts
+    startable = not task.open and not task.draft and task.attempts < task.max_attempts
+    startable = startable and task.status != "pending"
     if how == "approve" and startable:
         model.enqueue(task, now)
     model.settle(now)
@@ -63,3 +65,15 @@ def pause(model: Model, now: float, task: Task, how: str) -> str | None:
 def switch(model: Model, how: str) -> None:
     """Stops all claims of the workspace, or lets them go on."""
     model.paused = how == "pause"
+
+
+def claimable(model: Model, now: float, count: int) -> list[Run]:
+    """The first runs of the queue that there are slots for."""
+    taken: list[Run] = []
+    active = Counter(each.run.task.slots[0] for each in model.live() if each.run.task.slots)
+    for run in model.queue(now):
+        key, limit = run.task.slots or ("", 0)
+        if len(taken) < count and (not key or active[key] < limit):
+            taken.append(run)
+            active[key] += 1
+    return taken

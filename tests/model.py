@@ -6,6 +6,7 @@ from typing import Any
 OPEN = frozenset({"queued", "claimed", "running", "needs_attention"})
 LEASED = frozenset({"claimed", "running"})
 ENDED = frozenset({"completed", "failed", "canceled"})
+STOPPED = ("recorded", "blocked")
 HEAD_START = {"low": 0, "medium": 600, "high": 3600, "urgent": 86400}
 
 
@@ -27,6 +28,9 @@ class Task:
     approval_policy: str = "none"
     approval_timeout_seconds: int | None = None
     on_approval_timeout: str = "wait"
+    review_policy: str = "none"
+    review_max_rounds: int = 3
+    review_timeout_seconds: int = 86400
     draft: bool = False
     approval: str = "not_required"
     approval_asked_at: float = 0
@@ -44,6 +48,21 @@ class Task:
     @property
     def newest(self) -> "Run | None":
         return self.runs[-1] if self.runs else None
+
+    @property
+    def attempts(self) -> int:
+        """The runs but for those that go on from a review."""
+        return sum(run.rejected is None or run.previous is not None for run in self.runs)
+
+    @property
+    def gate(self) -> str | None:
+        """What the newest run's review means: open, or blocked until a person decides."""
+        gating = [r for r in self.newest.reviews if r.gating] if self.newest else []
+        if not gating:
+            return None
+        last = gating[-1]
+        blocked = last.status == "circuit_opened" or (last.status, last.outcome) == STOPPED
+        return "open" if last.is_open else "blocked" if blocked else None
 
     @property
     def open(self) -> "Run | None":
@@ -88,7 +107,7 @@ class Task:
         if run and run.status == "needs_attention":
             return "blocked"
         if run and run.status in ("completed", "failed"):
-            return run.status
+            return {"open": "pending", "blocked": "blocked"}.get(self.gate or "", run.status)
         return "blocked" if self.gated else "ready"
 
 
@@ -112,10 +131,86 @@ class Run:
     result: Any = None
     usage: dict[int, int] = field(default_factory=dict)
     id: str = ""
+    reviews: "list[Review]" = field(default_factory=list)
+    # The review from which this run, or one that it tries again, goes on.
+    rejected: "Review | None" = None
 
     @property
     def used(self) -> int:
         return sum(self.usage.values())
+
+    def use(self, tokens: int) -> None:
+        """What the holder tells of its claim: the greatest value counts."""
+        assert self.fence is not None
+        self.usage[self.fence] = max(tokens, self.usage.get(self.fence, 0))
+
+    @property
+    def round(self) -> int:
+        return self.rejected.round + 1 if self.rejected else 1
+
+    def ask(self, now: float) -> bool:
+        """Asks for a gating review if the policy of the task wants one."""
+        wanted = {"completed": "on_success", "failed": "on_failure"}[self.status]
+        policy = self.task.review_policy
+        if policy in (wanted, "always"):
+            self.reviews.append(Review(self, self.round, 1, True, now, policy))
+        return policy in (wanted, "always")
+
+    def close(self) -> None:
+        """Cancels what is open of its reviews."""
+        for review in self.reviews:
+            if review.is_open:
+                review.status = "canceled"
+                review.free("cancel")
+
+
+@dataclass(eq=False)
+class Review:
+    """A judgement on a run: asked for, held, or given."""
+
+    run: Run
+    round: int
+    attempt: int
+    gating: bool
+    asked_at: float
+    policy: str
+    status: str = "requested"
+    outcome: str | None = None
+    delivery: str | None = None
+    by: str | None = None
+    fence: int | None = None
+    expiries: int = 0
+    holds: "list[Hold]" = field(default_factory=list)
+    id: str = ""
+    deadline: float = 0
+
+    def __post_init__(self) -> None:
+        self.deadline = self.asked_at + self.run.task.review_timeout_seconds
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in ("requested", "routed", "in_review")
+
+    @property
+    def held(self) -> "Hold | None":
+        return self.holds[-1] if self.status in ("routed", "in_review") else None
+
+    def free(self, how: str) -> None:
+        """Ends the lease, if it has one."""
+        if self.holds and self.holds[-1].ended is None:
+            self.holds[-1].ended = how
+
+
+@dataclass(eq=False)
+class Hold:
+    """The right to judge, and how it ended."""
+
+    review: Review
+    session: str
+    fence: int
+    seconds: int
+    until: float
+    ended: str | None = None
 
 
 @dataclass(eq=False)
@@ -128,6 +223,22 @@ class Lease:
     until: float
     deadline: float | None
     ended: str | None = None
+
+
+def judge(lease: Lease, operation: str, same: bool) -> str | None:
+    """What a call of its holder meets: a code, `replay`, or None if the lease is live."""
+    run, ended = lease.run, lease.ended
+    older = lease.fence < (run.fence or 0)
+    if operation == ended == "release" and (older or run.status not in ENDED):
+        return "replay"
+    if older:
+        return "stale_fence"
+    if run.status == "canceled":
+        return "run_canceled"
+    if run.status in ("completed", "failed"):
+        return "replay" if ended == operation and same else "task_run_already_terminal"
+    lost = {"release": "released", "expiry": "expired", "revoke": "revoked"}.get(ended or "")
+    return f"lease_{lost}" if lost else None
 
 
 def reaches(start: Task, end: Task) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.model import ENDED
+from tests.replay_reviews import Reviews, compare
 from tests.world import World
 
 Fields = dict[str, Any]
@@ -18,7 +19,8 @@ select r.run_id, r.task_id, r.attempt, r.status, r.previous_run_id, r.fence, r.c
        r.lease_expiries, r.failure_kind, r.retryable, b.error, b.result, l.session_id,
        l.agent_name, _utc(l.claimed_at), _utc(r.ended_at), (
          select coalesce(sum(x.input_tokens), 0)::int from lease x
-          where x.workspace_id = r.workspace_id and x.run_id = r.run_id)
+          where x.workspace_id = r.workspace_id and x.run_id = r.run_id),
+       r.parent_run_id, r.review_id, r.review_round
   from run r left join run_body b using (workspace_id, run_id)
   left join lease l on l.workspace_id = r.workspace_id and l.run_id = r.run_id
                    and l.fence = r.fence
@@ -42,6 +44,7 @@ class Replay:
         self.runs: dict[str, Fields] = {}
         self.edges: dict[tuple[str, str], None] = {}
         self.paused = False
+        self.reviews = Reviews()
 
     def see(self, event: Any) -> None:
         """Takes in the next event."""
@@ -84,6 +87,7 @@ class Replay:
         del self.tasks[task_id]
         self.runs = {n: run for n, run in self.runs.items() if run["task_id"] != task_id}
         self.edges = {edge: None for edge in self.edges if edge[0] != task_id}
+        self.reviews.forget(self.runs)
 
     def _run(self, kind: str, event: Any) -> None:
         payload, at = event.payload, event.timestamp
@@ -91,7 +95,19 @@ class Replay:
         if kind in ("run_enqueued", "run_operator_retry", "run_recovered_from_attention"):
             task["attempts"] += 1
             previous = payload.get("previous_run_id") or payload.get("source_run_id")
-            self.runs[event.run_id] = {"task_id": event.task_id, "previous": previous}
+            rejected = self.runs[previous].get("rejected") if previous else None
+            self.runs[event.run_id] = {
+                "task_id": event.task_id, "previous": previous, "rejected": rejected,
+            }  # fmt: skip
+        if kind == "run_review_retry_enqueued":
+            rejected = payload["parent_run_id"], payload["review_id"], payload["review_round"]
+            self.runs[event.run_id] = {
+                "task_id": event.task_id, "previous": None, "rejected": rejected,
+            }  # fmt: skip
+        elif kind.startswith("run_review_"):
+            task["fence"] += self.reviews.see(kind.removeprefix("run_review_"), event)
+            if kind == "run_review_bound":
+                self.reviews.fence(payload["review_id"], task["fence"])
         if kind == "run_recovered_from_attention":
             self.runs[payload["source_run_id"]] |= {
                 "status": "failed", "failure_kind": "operator_forced", "retryable": False,
@@ -168,6 +184,8 @@ def replay(world: World, workspace_id: str, events: list[Any]) -> None:
         (run_id, r["task_id"], r["attempt"], r["status"], r["previous"], r.get("fence"),
          r.get("claims", 0), r.get("expiries", 0), r.get("failure_kind"), r.get("retryable"),
          r.get("error"), r.get("result"), r.get("session"), r.get("agent"), r.get("claimed_at"),
-         r.get("ended_at"), r.get("before", 0) + r.get("used", 0))
+         r.get("ended_at"), r.get("before", 0) + r.get("used", 0),
+         *(r.get("rejected") or (None, None, None)))
         for run_id, r in told.runs.items()
     }  # fmt: skip
+    compare(world, workspace_id, told.reviews)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from server.api.batch import Batcher
+from server.db.pool import Busy
 from server.errors import Problem
 
 
@@ -30,3 +31,30 @@ async def test_a_fault_in_one_batch_does_not_hold_up_the_batches_behind_it() -> 
         broken, sound = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(broken, Problem)
     assert (broken.code, sound) == ("internal_error", "sound")
+
+
+async def test_a_workspace_that_is_held_up_is_served_aside() -> None:
+    """The others do not wait for it, nor for what comes of it meanwhile; then it comes back."""
+    free, log = asyncio.Event(), []
+
+    async def first(workspace_id: str, calls: Sequence[Call]) -> list[str]:
+        log.append(workspace_id)
+        if workspace_id == "held" and not free.is_set():
+            raise Busy
+        return [call.one for call in calls]
+
+    async def second(workspace_id: str, calls: Sequence[Call]) -> list[str]:
+        await free.wait()
+        return [call.one for call in calls]
+
+    aside: Batcher[Call, str] = Batcher("test", second, 10, 5.0, lambda _: True)
+    batcher: Batcher[Call, str] = Batcher("test", first, 10, 5.0, lambda _: True, aside)
+    async with asyncio.timeout(5):
+        held = [asyncio.ensure_future(batcher.submit("held", Call(f"{n}"))) for n in range(12)]
+        for n in range(5):
+            assert await batcher.submit("sound", Call(f"{n}")) == f"{n}"
+            held.append(asyncio.ensure_future(batcher.submit("held", Call(f"later {n}"))))
+        assert log.count("held") == 1
+        free.set()
+        assert [await call for call in held][-1] == "later 4"
+        assert (await batcher.submit("held", Call("again")), log[-1]) == ("again", "held")

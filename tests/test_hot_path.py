@@ -71,7 +71,7 @@ def _json(value: Any) -> str:
 
 
 def _statements(told: Told) -> list[str]:
-    return re.findall("Query Text: (.*?)\n", "\n".join(told))
+    return re.findall("Query Text: (.*)", "\n".join(told))
 
 
 def _rows(told: Told) -> tuple[float, str]:

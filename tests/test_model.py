@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
 
-from tests import gates
+from tests import gates, verdicts
 from tests.drive import Claimed, Drive
 from tests.model import Run, Task
+from tests.review_rules import Reviewers
 from tests.world import World
 
 QUICK = settings(max_examples=12, stateful_step_count=40, deadline=None, derandomize=True)
@@ -37,6 +37,9 @@ FIELDS = st.fixed_dictionaries({
     "approval_policy": st.sampled_from(["none", "none", "none", "manual"]),
     "approval_timeout_seconds": st.sampled_from([None, 60]),
     "on_approval_timeout": st.sampled_from(["wait", "reject"]),
+    "review_policy": st.sampled_from(["none", "none", "on_success", "on_failure", "always"]),
+    "review_max_rounds": st.integers(1, 3),
+    "review_timeout_seconds": st.sampled_from([60, 600]),
 })  # fmt: skip
 TOKENS = st.sampled_from([0, 0, 60, 110])
 DRAFT = st.sampled_from([False, False, False, True])
@@ -65,7 +68,7 @@ def used(tokens: int) -> dict[str, Any]:
     return {"usage": {"input_tokens": tokens}} if tokens else {}
 
 
-class Life(RuleBasedStateMachine):
+class Life(Reviewers):
     """What agents, operators, time and crashes can do. A crash is a lease never used again."""
 
     world: ClassVar[World]
@@ -244,7 +247,7 @@ class Life(RuleBasedStateMachine):
         same = (run.error, run.failure_kind) == (error, "error")
         body = {"error": error, "retryable": retryable} | used(tokens)
         if self.drive.call(claimed, "fail", body, same):
-            self.model.fail(now, claimed.lease, error, "error", retryable, tokens)
+            self.model.fail(now, claimed.lease, error, retryable, tokens)
 
     @some_claims
     @rule(pick=PICK, delay=st.sampled_from([0, 0, 30]), tokens=TOKENS)
@@ -261,6 +264,8 @@ class Life(RuleBasedStateMachine):
             self.drive.world.sweep()
             gates.expire_approvals(self.model, self.drive.now())
             self.drive.world.expire_approvals()
+            verdicts.expire(self.model, self.drive.now())
+            self.drive.world.expire_reviews()
 
     @rule()
     def keep_digests(self) -> None:

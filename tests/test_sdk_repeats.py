@@ -11,7 +11,7 @@ import pytest
 
 from agent_sdk import Client, errors, transport
 from agent_sdk.testing import running_server
-from tests.agents import SOON, working
+from tests.agents import SOON, lossy, working
 
 
 def _claimed(agent: Client) -> Any:
@@ -38,16 +38,7 @@ def test_a_call_whose_reply_got_lost_is_repeated_and_counts_once(
     operator.submit([{"title": "first"}, {"title": "second"}])
     prepare, call = CALLS[name]
     given = prepare(agent)
-    http, replies = agent.transport._http, []
-    send = http.send
-
-    def lossy(request: httpx2.Request) -> httpx2.Response:
-        replies.append(send(request))
-        if len(replies) == 1:
-            raise httpx2.ReadError("the reply got lost")
-        return replies[-1]
-
-    monkeypatch.setattr(http, "send", lossy)
+    replies = lossy(agent, monkeypatch)
     call(agent, given)
     first, second = (reply.json() for reply in replies)
     first.pop("server_time", None), second.pop("server_time", None)

@@ -1,27 +1,21 @@
 """The reviewer of the SDK against a real server."""
 
 import queue
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
 from agent_sdk import Client, Fail, Lease, ReviewLease, Verdict, Worker
+from agent_sdk.duties import ReviewDuty
 from agent_sdk.testing import Server
-from tests.agents import SOON, event_of, working
+from tests.agents import SOON, event_of, expire, line_of, lossy, process, working
 
 GOOD = Verdict("approved", "reads well", 0.9)
-
-
-@pytest.fixture
-def reviewer(worklease: Server, clients: tuple[Client, Client]) -> Client:
-    """Another agent of the same workspace: nobody reviews its own work."""
-    whoami = clients[0].whoami()
-    assert whoami.workspace
-    key = worklease.admin.keys.create("reviewer", "agent", workspace=whoami.workspace.name)
-    return worklease.client(api_key=key.secret)
 
 
 @contextmanager
@@ -185,6 +179,81 @@ def test_an_agent_holds_reviews_beside_its_leases(
         claim.review.review_id
     ]
     assert operator.tasks.get(task.id).task.status == "pending"
+
+
+def _held(agent: Client) -> ReviewLease:
+    claim = agent.reviews.claim_next().claim
+    assert claim
+    return ReviewLease(agent, claim, agent.heartbeats)
+
+
+CALLS: dict[str, tuple[Callable[[Client], Any], Callable[[Client, Any], object]]] = {
+    "claim": (lambda agent: None, lambda agent, _: _held(agent)),
+    "verdict": (_held, lambda agent, lease: lease.judge(GOOD)),
+    "release": (_held, lambda agent, lease: lease.release("not mine")),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_of_a_reviewer_whose_reply_got_lost_counts_once(
+    clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """P5: the SDK asks again, under the same key, token or delivery id."""
+    operator, agent = clients
+    task = operator.tasks.create(title="code", review_policy="always")
+    run = operator.tasks.list_runs(task.id).runs[0]
+    operator.runs.claim(run.id)
+    operator.runs.complete(run.id, result=1)
+    prepare, call = CALLS[name]
+    given = prepare(agent)
+    replies = lossy(agent, monkeypatch)
+    call(agent, given)
+    first, second = (reply.json() for reply in replies)
+    first.pop("server_time", None), second.pop("server_time", None)
+    assert first == second
+    assert replies[1].headers["Idempotent-Replayed"] == "true"
+
+
+JUDGES = """
+from agent_sdk import *
+worker = Worker(wait_seconds=1, lease_seconds=5)
+@worker.review
+def judge(ctx):
+    print("begun")
+    ctx.lost.wait(30)
+    try:
+        ctx.check()
+    except LeaseLost as loss:
+        print(loss.code)
+worker.run()
+"""
+
+
+def test_a_suspended_reviewer_learns_first_that_its_lease_is_lost(
+    worklease: Server, clients: tuple[Client, Client], reviewer: Client
+) -> None:
+    """P2: and gives no verdict."""
+    operator, agent = clients
+    with working(agent, lambda ctx: 1), process(worklease, reviewer, JUDGES) as suspended:
+        task = operator.tasks.create(title="code", review_policy="always")
+        assert line_of(suspended) == "begun"
+        suspended.send_signal(signal.SIGSTOP)
+        expire(worklease, operator, task.id, event="task.run_review_released")
+        suspended.send_signal(signal.SIGCONT)
+        assert line_of(suspended) == "lease_expired"
+    (review,) = operator.reviews.of_task(task.id).reviews
+    assert (review.lease_expiries, review.outcome) == (1, None)
+
+
+def test_a_reviewer_rests_longer_with_each_failure_in_a_row(reviewer: Client) -> None:
+    duty, given_back = ReviewDuty(reviewer, {}), create_autospec(ReviewLease, instance=True)
+    rests = [duty.rest_seconds()]
+    for _ in range(9):
+        duty.fail(given_back, ConnectionError("the model is away"))
+        rests.append(duty.rest_seconds())
+    duty.finish(given_back, GOOD, more=True)
+    rests.append(duty.rest_seconds())
+    assert rests == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 0]
 
 
 def test_a_worker_has_one_handler_and_reviews_have_no_priority(reviewer: Client) -> None:

@@ -1,9 +1,18 @@
-"""Every route has its method in the SDK, and what the SDK reads is what the route answers."""
+"""Every route has its method in the SDK, which says all that it takes and reads what it answers."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Unpack,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import msgspec
 import pytest
@@ -14,6 +23,7 @@ from agent_sdk.api.runs import BulkRun
 from agent_sdk.transport import Transport
 from server.api.route import Route
 from server.api.routes import ROUTES
+from server.contract.base import Query, Request
 from tests.shapes import object_of
 
 # For other programs than agents: /tasks/{id}/stream is another name of /api/tasks/{id}/stream.
@@ -29,6 +39,19 @@ NOT_IN_ALL = {
     (Dependency, "result"),
     (Dependency, "result_bytes"),
     (Event, "sequence"),
+}
+
+# What the SDK says without being asked, or says in a header.
+BY_ITSELF = {"idempotency_key", "fence", "run_id", "workspace", "workspace_id"}
+# Second names, and what has one value only.
+NOT_SAID = {
+    "/api/agent/tasks/claim-next": {"required_capabilities", "wait"},
+    "/api/tasks/x/dependencies": {"kind"},
+    "/api/tasks/x/execution-profile": {"created_at", "updated_at"},
+    "/api/tasks/x/stream": {"ticket"},
+    "/api/observe/stream": {"ticket"},
+    "/api/task-runs/x/reviews": {"task_id"},
+    "/api/tasks/x/notifications/bridges": {"scope"},
 }
 
 
@@ -63,7 +86,16 @@ def _methods(client: Client) -> Iterator[Callable[..., Any]]:
             yield from (method for name, method in methods if not name.startswith("_"))
 
 
-def _sent(client: Client) -> Iterator[tuple[str, str, Any]]:
+class Sent(NamedTuple):
+    """What a method of the SDK sends."""
+
+    by: Callable[..., Any]
+    method: str
+    path: str
+    read: Any
+
+
+def _sent(client: Client) -> Iterator[Sent]:
     """What each method sends, with each verb where it takes one."""
     for method in _methods(client):
         required = _required(method)
@@ -74,7 +106,7 @@ def _sent(client: Client) -> Iterator[tuple[str, str, Any]]:
             named = {p.name: told.pop(p) for p in required if p.kind == p.KEYWORD_ONLY}
             with pytest.raises(SentError) as sent:
                 list(method(*told.values(), **named))  # a stream begins when it is read
-            yield sent.value.args
+            yield Sent(method, *sent.value.args)
 
 
 def _required(method: Callable[..., Any]) -> dict[inspect.Parameter, Any]:
@@ -93,16 +125,40 @@ def _routes() -> dict[tuple[str, str], Route]:
 
 
 def test_every_route_has_a_method(client: Client) -> None:
-    sent = {(method, path) for method, path, _ in _sent(client)}
-    assert set(_routes()) - sent == {("GET", listen.PATH)}
+    sent = {(call.method, call.path) for call in _sent(client)}
+    assert set(_routes()) ^ sent == {("GET", listen.PATH)}
 
 
 def test_whatever_the_sdk_reads_of_an_answer_is_in_it(client: Client) -> None:
     routes = _routes()
-    for method, path, read in _sent(client):
+    for _, method, path, read in _sent(client):
         if read is not None and (method, path) in routes:
             (told,) = get_args(get_type_hints(routes[method, path].handler)["return"])
             assert set(_unknown(read, told)) - NOT_IN_ALL == set(), (method, path)
+
+
+def test_whatever_a_route_takes_can_be_said(client: Client) -> None:
+    said: dict[tuple[str, str], set[str]] = {}
+    for by, method, path, _ in _sent(client):
+        said.setdefault((method, path), set()).update(_parameters(by))
+    for place, names in said.items():
+        if route := _routes().get(place):
+            assert _taken(route) - names - BY_ITSELF <= NOT_SAID.get(place[1], set()), place
+
+
+def _parameters(method: Callable[..., Any]) -> Iterator[str]:
+    yield from inspect.signature(method).parameters
+    for hint in get_type_hints(method).values():
+        kind = get_args(hint)[0] if get_origin(hint) is Unpack else hint
+        if is_typeddict(kind):
+            yield from kind.__annotations__
+
+
+def _taken(route: Route) -> set[str]:
+    """The fields of the route's query and body."""
+    hints = get_type_hints(route.handler)
+    takes = [h for h in hints.values() if isinstance(h, type) and issubclass(h, (Query, Request))]
+    return {field.encode_name for kind in takes for field in msgspec.structs.fields(kind)}
 
 
 def _unknown(read: Any, told: Any) -> Iterator[tuple[Any, str]]:

@@ -1,5 +1,6 @@
 """What the SDK's worker learns from the stream of its session, and what it does without it."""
 
+import asyncio
 import logging
 import queue
 import time
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_sdk import Client, Lease, listen
+from agent_sdk import AsyncLease, Client, Lease, listen
 from agent_sdk.testing import Server
 from tests.agents import SOON, event_of, working
 
@@ -35,6 +36,24 @@ def test_a_worker_learns_of_a_cancel_long_before_its_next_heartbeat(
         event_of(operator, task.id, "task.run_progress")
         operator.tasks.cancel(task.id, reason="not needed")
         assert stopped.get(timeout=SOON / 2) == "run_canceled"
+
+
+def test_an_async_handler_is_cancelled_as_soon_as_its_run(clients: tuple[Client, Client]) -> None:
+    operator, agent = clients
+    stopped: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    async def handle(ctx: AsyncLease) -> None:
+        await ctx.progress(1, "begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.put(ctx.lost.is_set())
+
+    with working(agent, handle, lease_seconds=LONG_SECONDS):
+        task = operator.tasks.create(title="endless")
+        event_of(operator, task.id, "task.run_progress")
+        operator.runs.cancel(operator.tasks.get(task.id).runs[0].id)
+        assert stopped.get(timeout=SOON / 2)
 
 
 def test_without_the_stream_heartbeats_tell_the_same(

@@ -4,7 +4,6 @@ Time comes in as an argument. A refused operation answers the code of its refusa
 nothing; None is a success.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -29,24 +28,13 @@ class Model:
         return [lease for lease in self.leases.values() if lease.ended is None]
 
     def queue(self, now: float) -> list[Run]:
-        """The runs that may be claimed if there is a slot, in the order in which they are."""
+        """The runs that may be claimed, if there is a slot, in the order in which they are."""
         waiting = [
             run for run in self.runs()
             if run.status == "queued" and run.task.status == "ready" and run.available_at <= now
             and run.task.paused_by is None and run.task.left != 0 and not self.paused
         ]  # fmt: skip
         return sorted(waiting, key=lambda r: (r.available_at - HEAD_START[r.task.priority], r.id))
-
-    def claimable(self, now: float, count: int) -> list[Run]:
-        """The first of them that there are slots for."""
-        taken: list[Run] = []
-        active = Counter(each.run.task.slots[0] for each in self.live() if each.run.task.slots)
-        for run in self.queue(now):
-            key, limit = run.task.slots or ("", 0)
-            if len(taken) < count and (not key or active[key] < limit):
-                taken.append(run)
-                active[key] += 1
-        return taken
 
     # ── tasks and edges ──
 
@@ -125,7 +113,11 @@ class Model:
             return "task_canceled"
         if task.open:
             return "open_run_exists"
-        if len(task.runs) >= task.max_attempts:
+        if task.status == "pending":
+            return "review_open"
+        if gated and task.gate == "blocked":
+            return "task_blocked"
+        if task.attempts >= task.max_attempts:
             return "attempts_exhausted"
         if gated and task.gated:
             return "task_blocked"
@@ -151,6 +143,7 @@ class Model:
         if run.task.newest is not run:
             return "run_superseded"
         self.enqueue(run.task, now, run)
+        run.close()
         self.settle(now)
         return None
 
@@ -177,57 +170,41 @@ class Model:
         self._end(run, "force")
         run.status, run.failure_kind, run.retryable = "failed", "operator_forced", False
         run.error = reason
+        run.ask(now)
         self.settle(now)
         return None
 
     # ── leases ──
 
-    def claim(self, now: float, seconds: int, count: int) -> list[Lease]:
-        return [self._lease(now, run, seconds) for run in self.claimable(now, count)]
+    def claim(self, now: float, seconds: int, runs: list[Run]) -> list[Lease]:
+        return [self._lease(now, run, seconds) for run in runs]
 
     def heartbeat(self, now: float, lease: Lease, checkpoint: Any, tokens: int) -> None:
         task, run = lease.run.task, lease.run
-        self._use(lease, tokens)
+        run.use(tokens)
         run.status = "running"
-        lease.until = max(lease.until, now + lease.seconds)
-        if lease.deadline is not None:
-            lease.until = min(lease.until, lease.deadline)
+        until = max(lease.until, now + lease.seconds)
+        lease.until = min(until, lease.deadline or until)
         if checkpoint is not None and checkpoint != task.checkpoint:
             task.checkpoint, run.lapses = checkpoint, 0
 
     def complete(self, now: float, lease: Lease, result: Any, tokens: int) -> None:
         run = lease.run
-        self._use(lease, tokens)
+        run.use(tokens)
         run.status, run.result, lease.ended = "completed", result, "complete"
-        run.task.checkpoint = None
+        if not run.ask(now):
+            run.task.checkpoint = None
         self.settle(now)
 
-    def fail(
-        self, now: float, lease: Lease, error: str, kind: str, retryable: bool, tokens: int
-    ) -> None:
-        self._use(lease, tokens)
-        self._fail(now, lease, error, kind, retryable)
+    def fail(self, now: float, lease: Lease, error: str, retryable: bool, tokens: int) -> None:
+        lease.run.use(tokens)
+        self._fail(now, lease, error, "error", retryable)
         self.settle(now)
 
     def release(self, now: float, lease: Lease, delay: int, tokens: int) -> None:
-        self._use(lease, tokens)
+        lease.run.use(tokens)
         lease.run.status, lease.run.available_at, lease.ended = "queued", now + delay, "release"
         self.settle(now)
-
-    def judge(self, lease: Lease, operation: str, same: bool) -> str | None:
-        """What a call of its holder meets: a code, `replay`, or None if the lease is live."""
-        run, ended = lease.run, lease.ended
-        older = lease.fence < (run.fence or 0)
-        if operation == ended == "release" and (older or run.status not in ENDED):
-            return "replay"
-        if older:
-            return "stale_fence"
-        if run.status == "canceled":
-            return "run_canceled"
-        if run.status in ("completed", "failed"):
-            return "replay" if ended == operation and same else "task_run_already_terminal"
-        lost = {"release": "released", "expiry": "expired", "revoke": "revoked"}.get(ended or "")
-        return f"lease_{lost}" if lost else None
 
     def sweep(self, now: float) -> None:
         for lease in [lease for lease in self.live() if lease.until <= now]:
@@ -271,6 +248,8 @@ class Model:
             if task.open:
                 self._end(task.open, "cancel")
                 task.open.status = "canceled"
+            for run in task.runs:
+                run.close()
             task.canceled, task.checkpoint = True, None
             task.version += 1
         for child in task.children:
@@ -278,6 +257,7 @@ class Model:
 
     def enqueue(self, task: Task, at: float, previous: Run | None = None) -> Run:
         run = Run(task, len(task.runs) + 1, at, previous, previous.retries if previous else 0)
+        run.rejected = previous.rejected if previous else None
         task.runs.append(run)
         return run
 
@@ -291,10 +271,6 @@ class Model:
         self.leases[task.id, run.attempt, task.fence] = lease
         return lease
 
-    def _use(self, lease: Lease, tokens: int) -> None:
-        usage = lease.run.usage
-        usage[lease.fence] = max(tokens, usage.get(lease.fence, 0))
-
     def _end(self, run: Run, how: str) -> None:
         for lease in self.live():
             if lease.run is run:
@@ -304,10 +280,12 @@ class Model:
         self, now: float, lease: Lease, error: str, kind: str, retryable: bool, how: str = "fail"
     ) -> None:
         run, task = lease.run, lease.run.task
-        run.status, run.error, run.failure_kind, run.retryable = "failed", error, kind, retryable
-        lease.ended = how
-        if retryable and len(task.runs) < task.max_attempts and not task.canceled:
+        run.status, run.error, run.failure_kind = "failed", error, kind
+        run.retryable, lease.ended = retryable, how
+        if retryable and task.attempts < task.max_attempts and not task.canceled:
             self.enqueue(task, now + task.retry_seconds, run).retries += 1
+        else:
+            run.ask(now)
 
     def _lapse(self, now: float, lease: Lease) -> None:
         run, task = lease.run, lease.run.task

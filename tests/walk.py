@@ -1,6 +1,7 @@
 """A walk over the endpoints: one story of a few tasks, told through HTTP on a real server."""
 
 import re
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from tests.client import Client
@@ -36,9 +37,10 @@ class Walk:
     def task(self, title: str, **fields: Any) -> Any:
         """A task whose fields are all filled, and that the agent may claim."""
         filled = {
-            "identifier": f"OPS-{len(self.answers)}", "network_channel": "ops",
+            "scope": "workspace", "identifier": f"OPS-{len(self.answers)}",
             "owner": {"kind": "pool", "ref": "worker"}, "metadata": {"why": "a walk"},
-            "description": "long", "auto_enqueue_on_ready": True, "payload": {"n": 1},
+            "network_channel": "ops", "description": "long", "payload": {"n": 1},
+            "auto_enqueue_on_ready": True,
         }  # fmt: skip
         return self.ask(self.operator, "POST /api/tasks", title=title, **{**filled, **fields}).task
 
@@ -65,8 +67,8 @@ def walk(workspace: Workspace) -> list[Answer]:
     """Every chapter; the answers in their order."""
     story = Walk(workspace)
     for chapter in (
-        _gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look, _observe, _review,
-        _schedule,
+        _gates, _plan, _work, _by_hand, _force, _bulk, _subscribe, _look, _review, _schedule,
+        _watch,
     ):  # fmt: skip
         chapter(story)
     return story.answers
@@ -95,7 +97,7 @@ def _plan(story: Walk) -> None:
     first = story.task("first", auto_enqueue_on_ready=False)
     ask(operator, "POST /api/tasks/{id}/start", first.id, idempotency_key="start-1")
     second = ask(
-        operator, "POST /api/tasks/{id}/children", first.id, title="second",
+        operator, "POST /api/tasks/{id}/children", first.id, title="second", scope="workspace",
         owner={"kind": "pool", "ref": "worker"},
     ).task  # fmt: skip
     ask(operator, "PATCH /api/tasks/{id}", second.id, priority="high")
@@ -107,7 +109,7 @@ def _plan(story: Walk) -> None:
     ask(operator, edge, second.id, first.id)
     profile = "/api/tasks/{id}/execution-profile"
     ask(operator, f"GET {profile}", second.id)
-    ask(operator, f"PUT {profile}", second.id, **PROFILE)
+    ask(operator, f"PUT {profile}", second.id, task_id=second.id, **PROFILE)
     ask(operator, f"DELETE {profile}", second.id)
     gone = story.task("gone", auto_enqueue_on_ready=False)
     ask(operator, "DELETE /api/tasks/{id}", gone.id)
@@ -120,6 +122,7 @@ _ALL = {
 } | {"required_capabilities": ["python"], "preferred_capabilities": ["gpu"]}
 _WHO = {"agent_name": "agent_names", "provider": "acme", "model": "large"}
 PROFILE = {
+    "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
     "coordinator": {**_WHO, "mode": "guided", "guidance": "slowly"},
     "worker": {
         **_WHO, "mode": "select", "allowed_agent_names": ["agent_names"],
@@ -189,7 +192,7 @@ def _subscribe(story: Walk) -> None:
     ids = {name: name for name in ("peer_id", "thread_id", "group_id")}
     one = story.ask(
         operator, f"POST {path}", task.id, bridge_instance_id=bridge.id,
-        delivery_mode="direct-send", subscription_id="mine", **ids,
+        delivery_mode="direct-send", scope="workspace", subscription_id="mine", **ids,
     ).subscription  # fmt: skip
     story.ask(operator, f"GET {path}", task.id)
     for verb in ("GET", "DELETE"):
@@ -208,17 +211,6 @@ def _look(story: Walk) -> None:
         story.ask(story.operator, f"GET /api/tasks/{{id}}/{view}", root.id)
     lines = _first_frame(story.operator, f"/api/tasks/{root.id}/stream")
     story.answers.append(Answer("GET /api/tasks/{id}/stream", 200, lines.encode()))
-
-
-def _observe(story: Walk) -> None:
-    ask, operator = story.ask, story.operator
-    story.claim(story.task("seen"))
-    story.task("in the queue")
-    failed = [task for task in operator.get("/api/tasks").tasks if task.status == "failed"]
-    for task, action in zip(failed, ("read", "archive", "dismiss"), strict=False):
-        ask(operator, f"POST /api/tasks/{{id}}/triage/{action}", task.id)
-    ask(operator, "GET /api/observe/tasks/dashboard")
-    ask(operator, "GET /api/observe/tasks/inbox")
 
 
 def _review(story: Walk) -> None:
@@ -246,7 +238,10 @@ def _review(story: Walk) -> None:
     verdict = {"outcome": "approved", "confidence": 1, "reason": "all there", "delivery_id": "d-2"}
     ask(operator, judged, review.review_id, run_id=second.run.id, verdict=verdict)
     by_hand = "POST /api/task-runs/{id}/reviews"
-    ask(operator, by_hand, first.run.id, reason="again", policy="always", review_round=7)
+    ask(
+        operator, by_hand, first.run.id, reason="again", policy="always", review_round=7,
+        run_id=first.run.id, task_id=task.id, deadline_at=_tomorrow(operator),
+    )  # fmt: skip
 
 
 def _schedule(story: Walk) -> None:
@@ -262,6 +257,24 @@ def _schedule(story: Walk) -> None:
         operator.post(f"/api/runs/{lease.id}/release")
     ask(operator, "POST /api/scheduler/drain", timeout_seconds=0)
     ask(operator, "POST /api/scheduler/resume", reason="done")
+
+
+def _watch(story: Walk) -> None:
+    ask, operator = story.ask, story.operator
+    waits = story.task("needs a person", approval_policy="manual")
+    failed = story.task("failed")
+    story.broken(failed)
+    ask(operator, "POST /api/tasks/{id}/triage/read", failed.id)
+    story.claim(story.task("at work"))
+    ask(operator, "GET /api/observe/tasks/inbox")
+    ask(operator, "GET /api/observe/tasks/dashboard")
+    ask(operator, "POST /api/tasks/{id}/triage/dismiss", waits.id)
+    ask(operator, "POST /api/tasks/{id}/triage/archive", failed.id)
+
+
+def _tomorrow(by: Client) -> str:
+    now = datetime.fromisoformat(by.get("/api/whoami").whoami.server_time)
+    return (now + timedelta(days=1)).isoformat()
 
 
 def _first_frame(by: Client, path: str) -> str:

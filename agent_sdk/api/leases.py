@@ -8,7 +8,13 @@ from msgspec import Struct
 
 from agent_sdk import errors
 from agent_sdk.api.reviews import Review
-from agent_sdk.fields import ClaimFields, HeartbeatFields
+from agent_sdk.fields import (
+    ClaimFields,
+    FailFields,
+    HeartbeatFields,
+    ReleaseFields,
+    ReportFields,
+)
 from agent_sdk.transport import (
     PATIENCE_SECONDS,
     TIMEOUT_SECONDS,
@@ -192,7 +198,7 @@ class Leases:
         result: Any = None,
         claim_next: ClaimFields | None = None,
         patience: float = PATIENCE_SECONDS,
-        **more: Any,
+        **more: Unpack[ReportFields],
     ) -> Completed:
         """End a run with its result, and claim the next one in the same round trip."""
         body = {"claim_token": claim_token, "result": result, **more}
@@ -223,17 +229,22 @@ class Leases:
         *,
         error: str,
         patience: float = PATIENCE_SECONDS,
-        **more: Any,
+        **more: Unpack[FailFields],
     ) -> Failed:
-        """End a run with an error; `more` as the protocol names it: failure_kind, retryable, …"""
+        """End a run with an error; it is tried again while attempts are left."""
         body = {"claim_token": claim_token, "error": error, **more}
         answer = self._send(run_id, "fail", body, patience)
         return answer.decode(Failed)
 
     def release(
-        self, run_id: str, claim_token: str, *, patience: float = PATIENCE_SECONDS, **more: Any
+        self,
+        run_id: str,
+        claim_token: str,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        **more: Unpack[ReleaseFields],
     ) -> LeaseState:
-        """Give a run back; `more` as the protocol names it: reason, note, delay_seconds, …"""
+        """Give a run back, without burning an attempt."""
         body = {"claim_token": claim_token, **more}
         answer = self._send(run_id, "release", body, patience)
         return answer.decode(_Lease).lease

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from agent_sdk import errors
 from agent_sdk.api.looks import Inspection, inspection
-from agent_sdk.fields import RunFilter
+from agent_sdk.fields import FailureFields, RunFilter
 from agent_sdk.transport import Transport, new_key, segment
 from agent_sdk.types import LeaseState, Run, RunPage, TaskReference
 
@@ -138,8 +138,15 @@ class Runs:
         body = {"result": result, "claim_token": claim_token}
         return self._transport.call(_Run, "POST", path, body=body).run
 
-    def fail(self, run_id: str, *, error: str, claim_token: str | None = None, **more: Any) -> Run:
-        """End one with an error; `more` as the protocol names it: failure_kind, retryable, …"""
+    def fail(
+        self,
+        run_id: str,
+        *,
+        error: str,
+        claim_token: str | None = None,
+        **more: Unpack[FailureFields],
+    ) -> Run:
+        """End one with an error; it is tried again while attempts are left."""
         path = f"/api/task-runs/{segment(run_id)}/fail"
         body = {"error": error, "claim_token": claim_token, **more}
         return self._transport.call(_Run, "POST", path, body=body).run

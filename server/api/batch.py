@@ -39,7 +39,7 @@ class Batcher(Generic[C, A]):
 
     def __init__(
         self, operation: str, serve: Serve[C, A], limit: int, busy_seconds: float,
-        repeatable: Callable[[C], bool],
+        repeatable: Callable[[C], bool], aside: "Batcher[C, A] | None" = None,
     ) -> None:  # fmt: skip
         self._operation = operation
         self._serve = serve
@@ -49,19 +49,34 @@ class Batcher(Generic[C, A]):
         self._repeatable = repeatable
         self._queues: OrderedDict[str, list[Waiting[C, A]]] = OrderedDict()
         self._running: asyncio.Task[None] | None = None
+        self._serving: str | None = None
+        # Serves the workspaces that are held up, on a connection of its own, until they are not.
+        self._aside = aside
 
     async def submit(self, workspace_id: str, call: C) -> A:
         """The answer to this call alone; raises its Problem."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(workspace_id, []).append(Waiting(call, answer, time.monotonic()))
+        held_up = self._aside is not None and self._aside.is_at(workspace_id)
+        by = self._aside if self._aside is not None and held_up else self
+        by.queue(workspace_id, [Waiting(call, answer, time.monotonic())])
+        return await answer
+
+    def queue(self, workspace_id: str, calls: "list[Waiting[C, A]]") -> None:
+        """Takes calls to be answered."""
+        self._queues.setdefault(workspace_id, []).extend(calls)
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-        return await answer
+
+    def is_at(self, workspace_id: str) -> bool:
+        """Whether calls of this workspace wait here, or are at the database."""
+        return workspace_id == self._serving or workspace_id in self._queues
 
     async def idle(self) -> None:
         """Returns when nothing is under way."""
         if self._running is not None:
             await self._running
+        if self._aside is not None:
+            await self._aside.idle()
 
     async def _run(self) -> None:
         try:
@@ -70,9 +85,11 @@ class Batcher(Generic[C, A]):
                 batch, left = self._take(queue)
                 if left:
                     self._queues[workspace_id] = left
+                self._serving = workspace_id
                 if batch:
                     await self._answer(workspace_id, batch)
         finally:
+            self._serving = None
             # After a fault of our own, the batches behind it go on all the same.
             self._running = asyncio.create_task(self._run()) if self._queues else None
 
@@ -118,10 +135,12 @@ class Batcher(Generic[C, A]):
         occur(BatchServed, count=len(batch), value=seconds, operation=self._operation)
 
     def _later(self, workspace_id: str, batch: list[Waiting[C, A]], busy: Busy) -> None:
-        """A lock is held by somebody else: other workspaces first, then this one again."""
+        """A lock is held by somebody else: other workspaces go on, this one tries again."""
         waited = time.monotonic() - self._busy_seconds
         kept = [waiting for waiting in batch if waiting.since > waited]
-        self._queues.setdefault(workspace_id, [])[:0] = kept
+        kept += self._queues.pop(workspace_id, [])
+        if kept:
+            (self._aside or self).queue(workspace_id, kept)
         for waiting in batch:
             if waiting.since <= waited:
                 _refuse(waiting, busy)

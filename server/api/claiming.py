@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -98,18 +99,20 @@ class Claiming:
     """The claims of one process."""
 
     def __init__(
-        self, db: Database, asked: Asked, limit: int, busy_seconds: float, key: Key
+        self, db: Database, connect: Callable[[], Asked], limit: int, busy_seconds: float, key: Key
     ) -> None:
         self._db = db
-        self._asked = asked
         # Claims by hand derive their tokens with it too.
         self.key = key
         self._lanes: dict[str, Lanes] = {}
         self._waiters: dict[str, dict[Waiter, None]] = {}
         self._empty_since: dict[str, float] = {}
-        self._batcher: Batcher[Wish, Claimed] = Batcher(
-            "claim", self._serve, limit, busy_seconds, lambda wish: wish.key is not None
-        )
+
+        def batcher(aside: Batcher[Wish, Claimed] | None) -> Batcher[Wish, Claimed]:
+            serve, keyed = partial(self._serve, connect()), lambda wish: wish.key is not None
+            return Batcher("claim", serve, limit, busy_seconds, keyed, aside)
+
+        self._batcher = batcher(batcher(None))
         self.claimed: Callable[[str, int], None] = lambda _, __: None
         self.draining = False
 
@@ -203,7 +206,9 @@ class Claiming:
         occur(ClaimServed, count=max(1, len(got.claims)), kind="run", result=result)
         return got
 
-    async def _serve(self, workspace_id: str, wishes: Sequence[Wish]) -> list[Claimed]:
+    async def _serve(
+        self, asked: Asked, workspace_id: str, wishes: Sequence[Wish]
+    ) -> list[Claimed]:
         rows: list[CallAnswer] = []
         while not rows or rows[0].code == LANES_CHANGED:
             lanes = self._lanes.get(workspace_id)
@@ -213,7 +218,7 @@ class Claiming:
             teams, calls = _teams(lanes, wishes)
             outer, inner, outer_previous, inner_previous = self.key
             rows = await claim_runs(
-                self._asked, workspace_id, teams=teams, calls=calls, newest_lane=lanes.newest,
+                asked, workspace_id, teams=teams, calls=calls, newest_lane=lanes.newest,
                 outer=outer, inner=inner, outer_previous=outer_previous,
                 inner_previous=inner_previous,
             )  # fmt: skip

@@ -78,14 +78,17 @@ class Holding:
     ) -> None:
         self._changed = changed
 
-        def batcher(operation: str, store: Any) -> Batcher[LeaseCall, CallAnswer]:
+        def batcher(
+            operation: str, store: Any, last: bool = False
+        ) -> Batcher[LeaseCall, CallAnswer]:
             database = connect()
+            aside = None if last else batcher(operation, store, last=True)
 
             async def serve(workspace_id: str, calls: Sequence[LeaseCall]) -> list[CallAnswer]:
                 rows = await store(database, workspace_id, numbered(calls))
                 return self._in_order(workspace_id, operation, calls, rows)
 
-            return Batcher(operation, serve, limit, busy_seconds, lambda _: True)
+            return Batcher(operation, serve, limit, busy_seconds, lambda _: True, aside)
 
         self._heartbeats = batcher("heartbeat", leases.heartbeat_runs)
         self._reports = batcher("report", leases.report_runs)

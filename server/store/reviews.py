@@ -49,11 +49,12 @@ async def claim_review(db: Database, **call: Any) -> Claimed:
 WAITING_REVIEWS = """
 select count(*), _utc(max(v.updated_at)) from review v
  where v.workspace_id = %(workspace_id)s and v.status = 'requested'
+   and not (select _scheduler_paused(%(workspace_id)s))
 """
 
 
 async def waiting_reviews(db: Database, workspace_id: str) -> tuple[int, str | None]:
-    """How many reviews nobody holds, and when there was last one more."""
+    """How many reviews may be claimed, and when there was last one more."""
     [row] = await db.many(WAITING_REVIEWS, workspace_id=workspace_id)
     return row[0], row[1]
 
