@@ -30,8 +30,8 @@
 --
 -- Refusals are raised with SQLSTATE WL001: the message is the error code, the detail its evidence (JSON).
 -- Functions of many callers (claim, heartbeat, complete, fail, release) answer a row per caller instead.
--- Functions whose names begin with an underscore are parts of others; the server calls none that changes a row. What objects look like on the wire
--- stands in server/db/sql/wire.sql, which is applied after this file.
+-- Functions whose names begin with an underscore are parts of others; the server calls none that changes a row.
+-- What objects look like on the wire stands in server/db/sql/wire.sql, which is applied after this file.
 
 -- ══ 1. Versions, clock, identifiers ═════════════════════════════════════════════════════════════════════════
 
@@ -2436,7 +2436,7 @@ begin
      where r.ctid = k.ctid
     returning c.n, c.task_id, c.root_task_id, c.run_id, c.sequence, c.task, c.token, c.cause, c.lease, c.budget_left,
               r.attempt, r.previous_run_id, r.available_at, c.priority,
-              _run_json(r, c.max_attempts, c.priority, c.lease, b::run_body, u.body) as run,
+              _run_json(r, c.max_attempts, c.priority, c.lease, b::run_body, u.body, h.body) as run,
               _lease_json(r, c.lease, h.body) as lease_told, h.body as channel
   ), logged as (
     insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
@@ -2474,7 +2474,7 @@ create function _repeated_claims(
 returns setof call_answer language plpgsql as $$
 begin
   return query
-  select c.n, null::text, null::jsonb, true, _claim_json(w.task, w.body, w.lease, w.coordination_channel,
+  select c.n, null::text, null::jsonb, true, _claim_json(w.task, w.claimed_body, w.lease, w.coordination_channel,
            i::task_body, (select p.error from run_body p
              where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
            (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), w.budget_left,

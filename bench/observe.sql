@@ -52,8 +52,8 @@ select 'bench', run_id, 1, task_id, 'session-' || n % 256, 'agent-' || n % 16, '
        case when status <> 'in_progress' then at + interval '5 s' end,
        case status when 'completed' then 'complete' when 'failed' then 'fail' end
   from shape where status in ('completed', 'failed', 'in_progress');
-insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at)
-select 'bench', 1 + n % 20, 10 * (1 + n % 4), at, run_id, task_id, at from shape where status = 'ready';
+insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, waiting_since)
+select 'bench', 1 + n % 20, 10 * (1 + n % 4), at, run_id, task_id, at, at from shape where status = 'ready';
 -- In blocks of a thousand tasks: all are created, then all are queued, and so on.
 insert into event (workspace_id, sequence, task_id, root_task_id, run_id, event_type, actor_kind, actor_ref,
   origin_kind, origin_ref, payload, at, open_tasks)

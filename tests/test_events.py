@@ -62,7 +62,7 @@ PAYLOADS: dict[str, set[str]] = {
         "next_run_id", "next_available_at", "review_id",
     },
     "task.run_released": RUN | {
-        "manual", "reason", "note", "previous_status", "session_id", "available_at",
+        "manual", "reason", "note", "previous_status", "session_id", "usage", "available_at",
     },
     "task.run_lease_expired": RUN | {
         "previous_status", "session_id", "lease_until", "lease_expiries", "available_at",

@@ -19,6 +19,7 @@ def test_start_queues_a_run_with_what_it_was_given(workspace: Workspace, agent: 
         "w",
     )
     assert claim.coordination_channel.id == "red"
+    assert claim.run.coordination_channel == claim.coordination_channel
 
 
 def test_each_start_makes_a_new_run_when_none_is_open(workspace: Workspace, agent: Agent) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import httpx2
 import pytest
 
-from agent_sdk import AsyncLease, Cancelled, Client, Lease, LeaseLost
+from agent_sdk import AsyncLease, Cancelled, Client, Lease, LeaseLost, Worker
 from agent_sdk.api.leases import BulkHeartbeat, Heartbeat
 from agent_sdk.run_hold import RunHold
 from agent_sdk.testing import Server
@@ -209,3 +210,29 @@ def test_a_second_stop_ends_the_grace(clients: tuple[Client, Client]) -> None:
         worker.stop()
         worker.stop()
         event_of(operator, task.id, "task.run_released")
+
+
+@pytest.mark.parametrize("kind", ["task", "review"])
+def test_what_was_claimed_while_the_worker_stopped_is_given_back(
+    clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    operator, agent = clients
+    task = operator.tasks.create(title="late", review_policy="always")
+    if kind == "review":
+        run = operator.tasks.list_runs(task.id).runs[0]
+        operator.runs.claim(run.id)
+        operator.runs.complete(run.id)
+    worker, send = Worker(client=agent), httpx2.Client.send
+
+    def lose(http: httpx2.Client, request: httpx2.Request, **how: Any) -> httpx2.Response:
+        reply = send(http, request, **how)
+        if request.url.path.endswith("claim-next") and not worker._stopping:
+            worker.stop()
+            raise httpx2.ReadError("the reply got lost")
+        return reply
+
+    monkeypatch.setattr(httpx2.Client, "send", lose)
+    getattr(worker, kind)(lambda ctx: None)
+    worker.run()
+    assert operator.sessions.list(agent_name="agent").sessions[0].lease_count == 0
+    assert "released" in operator.tasks.get(task.id).events[0].event_type

@@ -11,11 +11,10 @@ from tests.shapes import object_of
 from tests.walk import Answer, walk
 from tests.world import World
 
-# Sessions do not fail, what has failed is not active, no command recovers a run, and only claims
-# and leases tell the channel.
+# Sessions do not fail, what has failed is not active, no command recovers a run, and no summary
+# tells the channel.
 ALWAYS_NULL = {
-    "ActiveRun.error",
-    "BoundSession.failure_kind", "Diagnostic.suggested_command", "Run.coordination_channel",
+    "ActiveRun.error", "BoundSession.failure_kind", "Diagnostic.suggested_command",
     "RunSummary.coordination_channel",
 }  # fmt: skip
 # tests/test_deliveries.py sees these.

@@ -1,21 +1,29 @@
 """Slots under claimers of two servers: never one too many, and none left free while a run waits."""
 
 import random
-from typing import Any
+from contextlib import closing
+
+import psycopg
 
 from tests.crowd import Line, crowd, request
 from tests.factories import Agent, Workspace
+from tests.serving import PATIENCE_SECONDS
 from tests.world import Servers, World
 
 CLAIMERS, LIMIT, TASKS = 64, 3, 40
+PRIORITIES = ["medium", "high"]
 CLAIM = "/api/agent/tasks/claim-next"
 STARTS, ENDS = {"task.run_claimed"}, {"task.run_completed", "task.run_failed", "task.run_released"}
 KEYED = {"concurrency_key": "deploy", "concurrency_limit": LIMIT}
 
 
-def _keyed(workspace: Workspace, count: int, **fields: Any) -> None:
-    items = [{"ref": str(n), "title": "t"} for n in range(count)]
-    workspace.operator.post("/api/tasks/bulk", tasks=items, defaults=KEYED | fields)
+def _keyed(workspace: Workspace, count: int) -> None:
+    """Tasks that share slots, in several lanes and priorities: each has first ones of its own."""
+    items = [
+        {"ref": str(n), "title": "t", "network_channel": f"c{n % 3}", "priority": PRIORITIES[n % 2]}
+        for n in range(count)
+    ]
+    workspace.operator.post("/api/tasks/bulk", tasks=items, defaults=KEYED)
 
 
 def _urls(world: World, servers: Servers) -> list[str]:
@@ -95,3 +103,19 @@ def test_a_claimer_that_waits_elsewhere_gets_the_slot_at_once(
     with crowd(urls, 2) as callers:
         first, second = callers.lines
         assert callers.together([waits(second), ends(first)]) == [200, 200]
+
+
+def test_a_claim_tells_others_of_the_slots_that_it_leaves_free(
+    world: World, workspace: Workspace, servers: Servers, agent: Agent
+) -> None:
+    """Who looked while it held the lock of the key passed them over."""
+    _urls(world, servers)
+    items = [{"ref": str(n), "title": "t"} for n in range(5)]
+    defaults = {"concurrency_key": "wide", "concurrency_limit": 5}
+    with closing(psycopg.connect(world.server.conninfo, autocommit=True)) as own:
+        own.execute("listen worklease")
+        told = (note.payload.split(" ", 1)[1] for note in own.notifies(timeout=PATIENCE_SECONDS))
+        workspace.operator.post("/api/tasks/bulk", tasks=items, defaults=defaults)
+        assert f"{workspace.id} 5" in told
+        agent.claim()
+        assert f"{workspace.id} 4" in told

@@ -232,7 +232,10 @@ declare
   v_tasks text[];
   v_activity bigint[];
 begin
-  insert into digest_position (workspace_id, sequence) values (p_workspace_id, 0) on conflict do nothing;
+  -- Where the row is, an insert would wait for who holds it.
+  if not exists (select from digest_position p where p.workspace_id = p_workspace_id) then
+    insert into digest_position (workspace_id, sequence) values (p_workspace_id, 0) on conflict do nothing;
+  end if;
   select p.sequence into v_from from digest_position p
    where p.workspace_id = p_workspace_id for no key update skip locked;
   if v_from is null then

@@ -27,7 +27,7 @@ create function _lease_answer(
   p_ws text, p_run_id text, p_fence bigint, p_outer bytea, p_inner bytea, p_outer_previous bytea,
   p_inner_previous bytea) returns text language plpgsql as $$
 begin
-  return (select json_build_object('run', w.body, 'lease', _merge(w.lease, json_build_object('claim_token',
+  return (select json_build_object('run', w.claimed_body, 'lease', _merge(w.lease, json_build_object('claim_token',
                    _token_again(p_ws, p_run_id, p_fence, l.token_hash, p_outer, p_inner, p_outer_previous,
                                 p_inner_previous))))::text
             from run_wire w

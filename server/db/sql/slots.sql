@@ -59,26 +59,24 @@ create function _fill_slots(p_ws text, p_keys text[]) returns int language plpgs
 declare
   v_offers int;
 begin
-  with recursive kind (key, lane_id, priority, concurrency_limit) as (
-    select c.* from unnest(p_keys) k (key) cross join lateral (
+  with recursive kind (key, lane_id, priority, concurrency_limit, active) as (
+    select c.*, _active(p_ws, k.key) from unnest(p_keys) k (key) cross join lateral (
       select c.concurrency_key, c.lane_id, c.priority, c.concurrency_limit from contender c
        where c.workspace_id = p_ws and c.concurrency_key = k.key
        order by c.lane_id, c.priority, c.concurrency_limit limit 1) c
     union all
-    select c.* from kind k cross join lateral (
+    select c.*, k.active from kind k cross join lateral (
       select c.concurrency_key, c.lane_id, c.priority, c.concurrency_limit from contender c
        where c.workspace_id = p_ws and c.concurrency_key = k.key
          and (c.lane_id, c.priority, c.concurrency_limit) > (k.lane_id, k.priority, k.concurrency_limit)
        order by c.lane_id, c.priority, c.concurrency_limit limit 1) c
-  ), active as materialized (
-    select k.key, _active(p_ws, k.key) as count from unnest(p_keys) k (key)
   ), first as materialized (
     -- No more of a kind than one claim could ever take.
-    select c.* from active a join kind k on k.key = a.key
+    select c.* from kind k
       cross join lateral (select c.* from contender c
         where c.workspace_id = p_ws and c.concurrency_key = k.key and c.lane_id = k.lane_id
           and c.priority = k.priority and c.concurrency_limit = k.concurrency_limit
-        order by c.rank_at, c.run_id limit least(greatest(k.concurrency_limit - a.count, 0), 1000)) c
+        order by c.rank_at, c.run_id limit least(greatest(k.concurrency_limit - k.active, 0), 1000)) c
   ), withdrawn as (
     delete from offer o where o.ctid = any (array(
       select k.ctid from unnest(p_keys) x (key)
@@ -238,7 +236,7 @@ begin
   perform _lock_runs(p_ws, array[p_task.newest_run_id]);
   perform _lock_slots(p_ws, array[p_from, p_task.concurrency_key]);
   update lease l set concurrency_key = p_task.concurrency_key
-   where l.workspace_id = p_ws and l.run_id = p_task.current_run_id and l.fence = p_task.fence and l.ended_at is null;
+   where l.workspace_id = p_ws and l.run_id = p_task.current_run_id and l.ended_at is null;
   delete from contender c where c.workspace_id = p_ws and c.run_id = p_task.newest_run_id;
   return _fill_slots(p_ws, array[p_from]);
 end $$;

@@ -117,8 +117,8 @@ create function _lease_json(p_run run, p_lease lease, p_channel json) returns js
 $$;
 
 create function _run_json(
-  p_run run, p_max_attempts smallint, p_priority smallint, p_lease lease, p_body run_body, p_usage json)
-returns json language sql stable as $$
+  p_run run, p_max_attempts smallint, p_priority smallint, p_lease lease, p_body run_body, p_usage json,
+  p_channel json default null) returns json language sql stable as $$
   select json_build_object(
     'id', p_run.run_id, 'task_id', p_run.task_id, 'status', p_run.status, 'attempt', p_run.attempt,
     'max_attempts', p_max_attempts, 'priority', _priority_name(p_priority),
@@ -137,7 +137,7 @@ returns json language sql stable as $$
     'deadline_at', case when _is_live(p_lease) then _utc(p_lease.deadline_at) end,
     'lease_expiries', p_run.lease_expiries,
     'coordination_channel_id', coalesce(p_run.network_channel, 'coord-' || p_run.run_id),
-    'coordination_channel', null,
+    'coordination_channel', p_channel,
     'queued_at', _utc(p_run.queued_at), 'first_queued_at', _utc(p_run.first_queued_at),
     'available_at', _utc(p_run.available_at),
     'claimed_at', case when _is_held(p_lease) then _utc(p_lease.claimed_at) end,
@@ -161,7 +161,9 @@ select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queue
        _lease_json(r, l::lease, c.body) as lease, c.body as coordination_channel, u.body as usage,
        _task_reference_json(t::task, a.sequence) as task, t.paused_by_task_id is not null as paused,
        _is_spent(t::task) as spent, _budget_left(t::task) as budget_left,
-       _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body) as body
+       _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body) as body,
+       -- As answers to claims have it.
+       _run_json(r, t.max_attempts, t.priority, l::lease, b::run_body, u.body, c.body) as claimed_body
   from run r
   -- Each looked up by its key (offset 0), whatever the statistics say.
   cross join lateral (select k.* from task k
