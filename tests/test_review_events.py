@@ -46,8 +46,7 @@ def test_each_event_of_a_review_tells_what_the_contract_says(workspace: Workspac
     workspace.agent().claims()
     reviewed(workspace)
     claim(eve).heartbeat()
-    told = workspace.events()
-    told = [event for event in told if event.event_type.startswith("task.run_review_")]
+    told = [e for e in workspace.events() if e.event_type.startswith("task.run_review_")]
     kinds = {event.event_type.removeprefix("task.run_review_") for event in told}
     assert kinds == set(PAYLOADS)
     for event in told:
