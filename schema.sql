@@ -441,7 +441,8 @@ create type lease_call as (
   result json, error text, failure_kind text, retryable boolean, retry_after_seconds int, metadata json,
   reason text, note text, delay_seconds int, checkpoint json, progress json, usage json);
 
--- One answer of a function of many callers: refused (code), repeated, or done, with the JSON to send.
+-- One answer of a function of many callers: refused (code), repeated, or done, with the JSON to send; evidence of
+-- what was done is for the metrics.
 create type call_answer as (n int, code text, evidence jsonb, replayed boolean, body text, offers int);
 
 -- A gating review to be asked for: of a run that ended, or again after one that came to nothing (its parent).
@@ -2434,7 +2435,7 @@ begin
         where u.workspace_id = p_ws and u.run_id = c.run_id offset 0) u on true
      where r.ctid = k.ctid
     returning c.n, c.task_id, c.root_task_id, c.run_id, c.sequence, c.task, c.token, c.cause, c.lease, c.budget_left,
-              r.attempt, r.previous_run_id,
+              r.attempt, r.previous_run_id, r.available_at, c.priority,
               _run_json(r, c.max_attempts, c.priority, c.lease, b::run_body, u.body, h.body) as run,
               _lease_json(r, c.lease, h.body) as lease_told, h.body as channel
   ), logged as (
@@ -2454,7 +2455,9 @@ begin
     select p_ws, c.task_id, c.sequence, v_now from claimed c
     on conflict (workspace_id, task_id) do update set sequence = excluded.sequence, at = excluded.at
   )
-  select c.n, null::text, null::jsonb, false, _claim_json(c.task, c.run, c.lease_told, c.channel, i::task_body,
+  select c.n, null::text, jsonb_build_object('priority', _priority_name(c.priority),
+           'seconds', extract(epoch from v_now - c.available_at)),
+         false, _claim_json(c.task, c.run, c.lease_told, c.channel, i::task_body,
            (select p.error from run_body p
              where p.workspace_id = p_ws and p.run_id = c.previous_run_id),
            (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), c.budget_left,
@@ -2646,9 +2649,12 @@ returns setof call_answer language plpgsql as $$
 begin
   return query select v.* from unnest(p_verdicts) v where v.code <> 'replay';
   return query
-  select v.n, null::text, null::jsonb, v.replayed, json_build_object('lease', (select w.lease from run_wire w
-             where w.workspace_id = p_ws and w.run_id = (p_calls[v.n + 1]).run_id))::text, p_offers
-    from unnest(p_verdicts) v where v.code is null or v.code = 'replay';
+  select v.n, null::text, jsonb_build_object('seconds', extract(epoch from lease_now() - w.claimed_at)), v.replayed,
+         json_build_object('lease', w.lease)::text, p_offers
+    from unnest(p_verdicts) v
+    left join lateral (select w.lease, w.claimed_at from run_wire w
+      where w.workspace_id = p_ws and w.run_id = (p_calls[v.n + 1]).run_id offset 0) w on true
+   where v.code is null or v.code = 'replay';
 end $$;
 
 create function complete_runs(p_workspace_id text, p_calls json) returns setof call_answer
@@ -2698,7 +2704,7 @@ begin
         cross join lateral (select _channel_json(p_workspace_id, k.task_id, c.run_id, k.network_channel, t.title,
                                                  b.metadata, v_now) as body offset 0) h
        where r.ctid = k.ctid
-      returning c.n, r.run_id, r.task_id, c.result, c.cause, f.token_hash, t.review_id,
+      returning c.n, r.run_id, r.task_id, c.result, c.cause, f.token_hash, f.claimed_at, t.review_id,
                 _lease_json(r, f::lease, h.body) as lease
     ), forgotten as (
       update task_body b set checkpoint = null
@@ -2714,7 +2720,8 @@ begin
            array_agg(e.task_id order by e.run_id),
            array_agg(row(e.review_id, e.run_id, null, e.cause)::review_wish order by e.run_id)
              filter (where e.review_id is not null),
-           array_agg(row(e.n, null, null, false, json_build_object('lease', e.lease)::text, 0)::call_answer)
+           array_agg(row(e.n, null, jsonb_build_object('seconds', extract(epoch from v_now - e.claimed_at)), false,
+             json_build_object('lease', e.lease)::text, 0)::call_answer)
       into v_events, v_tasks, v_reviews, v_answers
       from ended e
       cross join lateral (select u.body from run_usage_wire u

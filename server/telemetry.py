@@ -155,9 +155,12 @@ RunEnded = Occurrence(
     "run_ended",
     DEBUG,
     _counter("worklease_runs_ended", "Runs that ended.", "outcome", "failure_kind"),
+    _histogram("worklease_run_duration_seconds", "Time from claim to end.", "outcome"),
 )
-
-
+RunTaken = Occurrence(
+    "run_taken",
+    valued=_histogram("worklease_queue_latency_seconds", "Time until a claim.", "priority"),
+)
 StarvedMeasured = Occurrence(
     "starved_measured", valued=_number("worklease_starved_runs", "Runs that starve.")
 )
@@ -168,6 +171,13 @@ BatchServed = Occurrence(
     "batch_served",
     counted=_histogram("worklease_batch_size", "Requests in a batch.", "operation", buckets=ITEMS),
     valued=_histogram("worklease_batch_duration_seconds", "Time of a batch.", "operation"),
+)
+PoolWaited = Occurrence(
+    "pool_waited",
+    valued=_histogram("worklease_db_pool_wait_seconds", "Time until a connection was free."),
+)
+EventsWritten = Occurrence(
+    "events_written", counted=_counter("worklease_events_written", "Events in the logs.")
 )
 PoolMeasured = Occurrence(
     "pool_measured", valued=_own("worklease_db_pool_connections", "Connections.", "state")
@@ -189,16 +199,12 @@ StreamOpened = Occurrence(
 StreamResync = Occurrence(
     "stream_resync", INFO, _counter("worklease_sse_resyncs", "Streams told to resync.", "reason")
 )
-
-
 DeliveryMade = Occurrence(
     "delivery_made",
     DEBUG,
     _counter("worklease_deliveries", "Attempts to notify a bridge.", "result"),
     _histogram("worklease_delivery_duration_seconds", "Time of an attempt to notify."),
 )
-
-
 TasksCounted = Occurrence(
     "tasks_counted", valued=_number("worklease_tasks", "Tasks, by status.", "status")
 )

@@ -11,16 +11,15 @@ import msgspec
 
 from server.api.batch import Batcher, refusal
 from server.api.context import EVERY_WORKSPACE, Caller
+from server.api.lanes import COORDINATION, Lanes
 from server.db.pool import Asked, Database
 from server.errors import Problem
-from server.rules.lanes import Claimer, Demands, eligible, read_demands
+from server.rules.lanes import Claimer
 from server.store.lanes import list_lanes
 from server.store.leases import CallAnswer, claim_runs, release_runs
-from server.telemetry import ClaimServed, ClaimWaited, occur
+from server.telemetry import ClaimServed, ClaimWaited, RateLimited, RunTaken, occur
 
-COORDINATION: Final = "coord-"
 LANES_CHANGED: Final = "lanes_changed"
-CLAIMERS_CACHED: Final = 20_000
 RETRY_AFTER_LONGEST_SECONDS: Final = 30
 Key = tuple[bytes, bytes, bytes, bytes]
 
@@ -58,26 +57,11 @@ class Claimed(NamedTuple):
     refused: Problem | None = None
 
 
-class Lanes:
-    """The lanes of one workspace, and what each kind of claimer may take of them."""
+class Taken(msgspec.Struct, frozen=True):
+    """How long a run had waited when it was claimed."""
 
-    def __init__(self, rows: list[tuple[int, str]]) -> None:
-        self.newest = max((lane_id for lane_id, _ in rows), default=0)
-        self._demands: list[tuple[int, Demands]] = [(n, read_demands(text)) for n, text in rows]
-        self._known: dict[Claimer, tuple[int, ...]] = {}
-
-    def of(self, claimer: Claimer) -> tuple[int, ...]:
-        """The lanes whose every demand this claimer meets."""
-        lanes = self._known.get(claimer)
-        if lanes is None:
-            if len(self._known) >= CLAIMERS_CACHED:
-                self._known.clear()
-            asked = claimer
-            if claimer.channel is not None and claimer.channel.startswith(COORDINATION):
-                asked = claimer._replace(channel=None)
-            lanes = tuple(lane for lane, demands in self._demands if eligible(demands, asked))
-            self._known[claimer] = lanes
-        return lanes
+    priority: str
+    seconds: float
 
 
 class Waiter:
@@ -127,6 +111,7 @@ class Claiming:
         began = time.monotonic()
         waiters = self._waiters.setdefault(workspace_id, {})
         if len(waiters) >= limit:
+            occur(RateLimited, reason="claims")
             raise Problem("rate_limited", limit=limit, retry_after_seconds=1)
         # Registered before it looks: what comes meanwhile wakes it.
         waiter = Waiter((wish.priority_min, wish.claimer))
@@ -227,6 +212,10 @@ class Claiming:
         offers = sum(row.offers for row in rows)
         if offers or any(row.code is None and not row.replayed for row in rows):
             self.claimed(workspace_id, offers)
+        for row in rows:
+            if row.code is None and not row.replayed and row.evidence is not None:
+                taken = msgspec.json.decode(row.evidence, type=Taken)
+                occur(RunTaken, value=taken.seconds, priority=taken.priority)
         shares: dict[int, list[CallAnswer]] = {}
         for row in rows:
             shares.setdefault(row.n, []).append(row)

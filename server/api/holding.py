@@ -110,7 +110,7 @@ class Holding:
         """Ends a run with its result."""
         answer = _good("complete", await self._completes.submit(workspace_id, call))
         if not answer.replayed:
-            occur(RunEnded, outcome="completed", failure_kind="")
+            occur(RunEnded, value=_seconds(answer), outcome="completed", failure_kind="")
         return answer
 
     async def fail(self, workspace_id: str, call: LeaseCall) -> CallAnswer:
@@ -118,7 +118,7 @@ class Holding:
         answer = _good("fail", await self._fails.submit(workspace_id, call))
         if not answer.replayed:
             kind = "error" if call.fields["failure_kind"] == "error" else "other"
-            occur(RunEnded, outcome="failed", failure_kind=kind)
+            occur(RunEnded, value=_seconds(answer), outcome="failed", failure_kind=kind)
         return answer
 
     async def release(self, workspace_id: str, call: LeaseCall) -> CallAnswer:
@@ -144,6 +144,16 @@ class Holding:
 def numbered(calls: Sequence[LeaseCall]) -> str:
     """The calls of a batch as one parameter."""
     return msgspec.json.encode([{"n": n, **call.fields} for n, call in enumerate(calls)]).decode()
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How long a run was held that has ended."""
+
+    seconds: float | None
+
+
+def _seconds(answer: CallAnswer) -> float | None:
+    return msgspec.json.decode(answer.evidence or '{"seconds":null}', type=Ended).seconds
 
 
 def _good(operation: str, answer: CallAnswer) -> CallAnswer:

@@ -11,6 +11,7 @@ from server.api.feed import pause
 from server.db.pool import Database
 from server.errors import Problem
 from server.store.reviews import waiting_reviews
+from server.telemetry import RateLimited, occur
 
 # Between two looks on behalf of all who wait in a workspace.
 LOOK_EVERY_SECONDS: Final = 0.05
@@ -44,6 +45,7 @@ class Reviewing:
         """Looks until there is something, the time is up or the caller has left."""
         waiters = self._waiters.setdefault(workspace_id, {})
         if len(waiters) >= limit:
+            occur(RateLimited, reason="claims")
             raise Problem("rate_limited", limit=limit, retry_after_seconds=1)
         until = time.monotonic() + wait_seconds
         # Registered before it looks: what comes meanwhile wakes it.

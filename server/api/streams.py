@@ -12,7 +12,7 @@ from server.api.feed import Subscriber, Told, Topic, signal_frame, task_frame, w
 from server.contract.streams import StreamQuery, WorkspaceStreamQuery
 from server.errors import Problem
 from server.store import streams, tasks
-from server.telemetry import StreamOpened, StreamResync, occur
+from server.telemetry import RateLimited, StreamOpened, StreamResync, occur
 
 COMMENT_EVERY_SECONDS: Final = 15.0
 # A revoked key ends its streams within five seconds.
@@ -161,6 +161,7 @@ async def _open(ctx: Context, source: Source, query: StreamQuery) -> EventStream
         raise Problem("database_unavailable", "Too many streams.", retry_after_seconds=5)
     limit = await ctx.services.settings.of(ctx.workspace_id, "max_streams")
     if len(ctx.services.hub.feed(ctx.workspace_id)) >= limit:
+        occur(RateLimited, reason="streams")
         raise Problem("rate_limited", limit=limit, retry_after_seconds=5)
     bounds = await streams.stream_bounds(ctx.services.db, ctx.workspace_id)
     return EventStream(_follow(ctx, source, after, bounds))

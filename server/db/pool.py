@@ -1,6 +1,7 @@
 """The way to the database: one statement a call, errors turned into problems in one place."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from server.errors import Problem
+from server.telemetry import PoolWaited, occur
 
 REFUSED: Final = "WL001"
 # Rolled back by the server for the sake of somebody else: repeated here, unseen by the caller.
@@ -180,10 +182,12 @@ class Database:
         for left in reversed(range(REPEATS + 1)):
             try:
                 with problems(None):
+                    began = time.perf_counter()
                     async with (
                         self._share.of(parameters.get("workspace_id")),
                         self._pool.connection() as connection,
                     ):
+                        occur(PoolWaited, value=time.perf_counter() - began)
                         asked = getattr(Statements(connection), method)
                         return await asked(statement, **parameters)
             except ConnectionLost:

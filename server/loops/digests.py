@@ -6,6 +6,7 @@ from server import limits
 from server.db.pool import Asked, Busy, Fault
 from server.store import digests
 from server.telemetry import (
+    EventsWritten,
     LoopFailed,
     QueueAged,
     QueueMeasured,
@@ -32,6 +33,8 @@ async def run_once(db: Asked) -> int:
             for _ in range(limits.DIGEST_PASSES_COUNT):
                 events = await digests.keep_digests(db, workspace_id, limits.DIGEST_PASS_EVENTS)
                 kept += events
+                # Every event passes here once, whichever server wrote it.
+                occur(EventsWritten, count=events)
                 if events < limits.DIGEST_PASS_EVENTS:
                     break
         except Busy:
