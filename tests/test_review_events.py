@@ -43,7 +43,6 @@ def test_each_event_of_a_review_tells_what_the_contract_says(workspace: Workspac
             claim(eve).release(note="n")
         workspace.operator.post(f"/api/task-runs/{held.run_id}/reviews", attempt=9)
         workspace.cancel(reviewed(workspace).task_id)
-    workspace.agent().claims()
     reviewed(workspace)
     claim(eve).heartbeat()
     told = [e for e in workspace.events() if e.event_type.startswith("task.run_review_")]
