@@ -51,7 +51,7 @@ select 'bench', run_id, 1, task_id, 'session-' || n % 256, 'agent-' || n % 16, '
        clock_timestamp() + interval '1 day', clock_timestamp(), clock_timestamp() + interval '1 day',
        case when status <> 'in_progress' then at + interval '5 s' end,
        case status when 'completed' then 'complete' when 'failed' then 'fail' end
-  from shape where status in ('completed', 'failed', 'in_progress');
+  from shape where status in ('completed', 'failed', 'in_progress') order by status = 'in_progress', n;
 insert into offer (workspace_id, lane_id, priority, rank_at, run_id, task_id, available_at, waiting_since)
 select 'bench', 1 + n % 20, 10 * (1 + n % 4), at, run_id, task_id, at, at from shape where status = 'ready';
 -- In blocks of a thousand tasks: all are created, then all are queued, and so on.

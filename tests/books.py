@@ -66,8 +66,9 @@ RULES = {
              and (r.parent_run_id is null or r.previous_run_id is not null))""",
     "a run says what its newest gating review means for its task": """
         select r.run_id from run r
-          left join lateral (select v.* from review v where v.workspace_id = r.workspace_id
-             and v.run_id = r.run_id and v.gating order by v.attempt desc limit 1) v on true
+          left join (select distinct on (v.run_id) v.run_id, v.status, v.outcome from review v
+             where v.workspace_id = %(ws)s and v.gating order by v.run_id, v.attempt desc) v
+            on v.run_id = r.run_id
          where r.workspace_id = %(ws)s and r.review is distinct from (
            case when v.status in ('requested', 'routed', 'in_review') then 'open'
                 when v.status = 'circuit_opened' or v.status = 'recorded' and v.outcome = 'blocked'
@@ -79,10 +80,11 @@ RULES = {
            (v.check_at is not null) <> (v.status in ('requested', 'routed', 'in_review'))
            or v.gating and v.check_at is not null and t.newest_run_id <> v.run_id)""",
     "a review that is held has one live lease, its newest, and others have none": """
-        select v.review_id from review v where v.workspace_id = %(ws)s
-           and array(select l.fence from review_lease l where l.workspace_id = v.workspace_id
-             and l.review_id = v.review_id and l.ended_at is null)
-           <> case when v.status in ('routed', 'in_review') then array[v.fence] else '{}' end""",
+        select v.review_id from review v
+          left join (select l.review_id, array_agg(l.fence) as fences from review_lease l
+             where l.workspace_id = %(ws)s and l.ended_at is null group by 1) l using (review_id)
+         where v.workspace_id = %(ws)s and l.fences is distinct from
+               case when v.status in ('routed', 'in_review') then array[v.fence] end""",
     "P3: fences of reviews are used once, those of gating ones up to the task's": """
         select f.task_id from (
           select l.task_id, l.fence from lease l where l.workspace_id = %(ws)s union all

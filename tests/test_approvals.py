@@ -195,12 +195,14 @@ def test_a_policy_that_becomes_none_opens_the_gate(
 
 
 def test_only_people_decide(workspace: Workspace, agent: Agent) -> None:
-    """An agent is told that it is not its call, whoever made the task."""
+    """An agent is told that it is not its call, whoever made the task, and what to do instead."""
     task = agent.post("/api/tasks", title="mine", approval_policy="manual").task
     with workspace.unchanged():
         for how in ("approve", "reject"):
-            with refused(403, "forbidden_operator_action", role="agent", action=f"tasks.{how}"):
+            denied = {"role": "agent", "action": f"tasks.{how}", "retryable": False}
+            with refused(403, "forbidden_operator_action", **denied) as told:
                 agent.post(f"/api/tasks/{task.id}/{how}")
+            assert "the task's stream tells task.approved" in told[0].evidence["instead"]
 
 
 def test_tasks_that_wait_for_approval_are_listed(workspace: Workspace) -> None:

@@ -17,6 +17,7 @@ def shown(workspace: Workspace, **query: Any) -> Any:
     for part in ("totals", "cards", "status_breakdown", "health"):
         assert getattr(told, part) == getattr(again, part)
     assert told.queue.total == again.queue.total
+    assert told.freshness.latest_activity_at == again.freshness.latest_activity_at
     return again
 
 
@@ -230,3 +231,12 @@ def test_what_is_deleted_is_not_counted(workspace: Workspace) -> None:
     assert shown(workspace).totals.draft_tasks == 1
     workspace.operator.delete(f"/api/tasks/{kept.id}")
     assert shown(workspace).status_breakdown == []
+
+
+def test_the_freshness_of_a_part_is_its_own(workspace: Workspace) -> None:
+    old = workspace.task(owner={"kind": "human", "ref": "ann"})
+    workspace.world.advance(5)
+    workspace.task()
+    fresh = shown(workspace, owner_ref="ann").freshness
+    assert fresh.latest_activity_at == workspace.events(task_id=old.id)[-1].timestamp
+    assert shown(workspace, owner_ref="bob").freshness.status == "empty"

@@ -1,4 +1,4 @@
-"""Concurrency keys and budgets cost a claim and a completion nothing where they are not used."""
+"""Keys, budgets and reviews cost a claim and a completion nothing where they are not used."""
 
 import re
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import pytest
 
 from server.store.leases import CLAIM_RUNS, COMPLETE_RUNS
 from tests.factories import Agent, Held, Workspace
+from tests.judging import reviewed
 
 TELL = """
 load 'auto_explain'; set client_min_messages = notice;
@@ -91,7 +92,7 @@ def _keyed(workspace: Workspace, count: int) -> None:
     workspace.operator.post("/api/tasks/bulk", tasks=items, defaults=defaults)
 
 
-def test_keys_and_budgets_of_others_cost_a_claim_and_a_completion_no_statement(
+def test_keys_budgets_and_reviews_of_others_cost_a_claim_and_a_completion_no_statement(
     workspace: Workspace, agent: Agent
 ) -> None:
     for _ in range(3):
@@ -101,6 +102,7 @@ def test_keys_and_budgets_of_others_cost_a_claim_and_a_completion_no_statement(
     _keyed(workspace, 50)
     agent.work(workspace.task(concurrency_key="build").id, "release", delay_seconds=60)
     workspace.task(budget={"max_cost": 0})
+    reviewed(workspace, "always")
     after = _statements(_claim(workspace)), _statements(_complete(workspace, held))
     assert after == before
 

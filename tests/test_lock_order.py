@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from tests.crowd import crowd, request
-from tests.factories import Held, Workspace
+from tests.factories import Agent, Held, Workspace
+from tests.judging import CLAIM, verdict
 from tests.replay import replay
 from tests.serving import until
 from tests.world import Servers, World
@@ -52,7 +53,8 @@ def _graph(workspace: Workspace, dice: random.Random) -> tuple[list[str], list[s
     ids = workspace.graph(edges, on_dependency_failure="run", retry={"strategy": "none"})
     for ref in refs[: TASKS // 2]:
         keyed = {"concurrency_key": dice.choice(KEYS), "concurrency_limit": dice.choice([40, 99])}
-        workspace.operator.patch(f"/api/tasks/{ids[ref]}", **keyed)
+        policy = dice.choice(["none", "always"])
+        workspace.operator.patch(f"/api/tasks/{ids[ref]}", review_policy=policy, **keyed)
     return [ids[ref] for ref in refs], [ids[f"w{n}"] for n in range(WAITING)]
 
 
@@ -69,6 +71,18 @@ def _by_agents(shares: list[list[Held]], dice: random.Random) -> Iterator[tuple[
         for proof in dice.sample(proofs, 2):
             path = f"/api/agent/tasks/{proof['run_id']}/heartbeat"
             yield agent, ("POST", path, {**proof, "checkpoint": 1})
+
+
+def _by_reviewers(workspace: Workspace, eve: Agent, dice: random.Random) -> Iterator[Any]:
+    """Reviews of the rounds before are claimed and judged at once."""
+    listed = workspace.operator.get("/api/task-reviews", status="requested", gating=True)
+    for review in dice.sample(listed.reviews, min(len(listed.reviews), 6)):
+        said = verdict(dice.choice(["approved", "approved", "rejected", "blocked", "error"]))
+        body = {"run_id": review.run_id, "verdict": said}
+        path = f"/api/task-reviews/{review.review_id}/verdict"
+        yield workspace.operator, ("POST", path, body)
+        yield workspace.operator, ("POST", f"/api/tasks/{review.task_id}/cancel", {})
+        yield eve, ("POST", CLAIM, {"lease_seconds": 5})
 
 
 def _by_operators(
@@ -110,7 +124,7 @@ def test_calls_that_meet_on_the_same_tasks_never_wait_in_a_circle(
     dice, met = random.Random(1), set()
     with _few_deadlocks(alone, allowed) as world, ThreadPoolExecutor(1) as sweeper:
         urls, workspace = [alone.start().server.url for _ in range(2)], world.workspace()
-        agents = [workspace.agent() for _ in range(3)]
+        agents = [workspace.agent(name) for name in ("eve", "a", "b")]
         with crowd(urls, 64) as callers:
             for _ in range(ROUNDS):
                 tasks, waiting = _graph(workspace, dice)
@@ -119,6 +133,7 @@ def test_calls_that_meet_on_the_same_tasks_never_wait_in_a_circle(
                 told = _by_operators(shares, tasks, waiting, dice)
                 told = chain(told, _new_edges(tasks, waiting, dice) if edges else ())
                 calls += [(workspace.operator, call) for call in told]
+                calls += _by_reviewers(workspace, agents[0], dice)
                 dice.shuffle(calls)
                 world.advance(dice.choice([0, 6]))
                 sweep = sweeper.submit(world.sweep)

@@ -181,3 +181,19 @@ def test_a_review_shows_its_reviewer(workspace: Workspace, eve: Agent) -> None:
     assert read(path, reviewer_session_id=eve.session).reviews == [told.review]
     assert read(path, reviewer_session_id="another").reviews == []
     assert review_of(workspace, held.run_id).reviewer_peer_id == "p"
+
+
+def test_a_paused_scheduler_hands_out_no_review(workspace: Workspace, eve: Agent) -> None:
+    """A waiting reviewer gets it at the resume; who holds one goes on."""
+    reviewed(workspace)
+    held = claim(eve)
+    workspace.operator.post("/api/scheduler/pause", reason="stop")
+    reviewed_run = review_of(workspace, held.run_id).run_id
+    held.release()
+    with workspace.unchanged():
+        assert reviews(eve) == []
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(claim, eve, wait_seconds=30)
+        workspace.world.until_waiting()
+        workspace.operator.post("/api/scheduler/resume")
+        assert waiting.result(20).run_id == reviewed_run

@@ -9,6 +9,17 @@ from server.errors import Problem
 
 Handler = Callable[..., Awaitable[Any]]
 
+# What an agent does when it may not do this itself.
+WAIT: Final = "Wait: a person decides; the task's stream tells task.approved or task.rejected."
+INSTEAD: Final = {
+    "tasks.approve": WAIT,
+    "tasks.reject": WAIT,
+    "tasks.update": "Create another task that says it right; cancel one that you created.",
+    "tasks.cancel_run": "Fail or release the run that you hold; leave those of others to them.",
+    "tasks.force_release_run": "Release the run that you hold; the sweep ends others' leases.",
+    "tasks.force_fail_run": "Fail the run that you hold; the sweep ends others' leases.",
+}
+ASK: Final = "Ask a person who has an operator's key."
 LETTERS: Final = {"viewer": "V", "agent": "A", "operator": "O", "admin": "M"}
 
 
@@ -50,6 +61,10 @@ class Route:
     def admit(self, role: str) -> None:
         """Refuses a role that may not call this."""
         if LETTERS[role] not in self.roles:
-            operators = self.operator and role == "agent"
-            code = "forbidden_operator_action" if operators else "forbidden"
-            raise Problem(code, role=role, action=self.action)
+            if not self.operator or role != "agent":
+                raise Problem("forbidden", role=role, action=self.action)
+            instead = INSTEAD.get(self.action, ASK)
+            raise Problem(
+                "forbidden_operator_action", role=role, action=self.action, retryable=False,
+                instead=instead,
+            )  # fmt: skip

@@ -44,7 +44,7 @@ begin
        where p_slice is null and y.workspace_id = p_ws and y.scope = ''
       union all
       select y.label, y.amount from tally y
-       where not (p_slice is null) and y.workspace_id = p_ws and y.scope <> ''
+       where not (p_slice is null) and y.workspace_id = p_ws and y.scope <> '' and y.label <> 'at'
          and _in_slice(p_slice, y.scope, y.owner_kind, y.owner_ref, y.network_channel, y.origin_kind)
       union all
       select c.label, x.amount
@@ -126,34 +126,37 @@ begin
      where d.count > 0);
 end $$;
 
--- Live leases that missed a heartbeat, and those whose session is gone.
-create function _ailing(p_ws text, p_slice slice, p_now timestamptz, p_session_ttl float8) returns jsonb
-language sql stable as $$
-  select jsonb_build_object(
+-- Live leases that missed a heartbeat, and those whose session is gone; p_held is how many leases there are.
+create function _ailing(p_ws text, p_slice slice, p_now timestamptz, p_session_ttl float8, p_held bigint)
+returns jsonb language plpgsql stable as $$
+begin
+  return (select jsonb_build_object(
     'stuck', count(*) filter (where p_now - l.heartbeat_at > make_interval(secs => l.lease_seconds / 2.0)),
     'orphans', count(*) filter (where l.session_id is not null
       and (s.updated_at >= p_now - make_interval(secs => p_session_ttl)) is not true))
     from lease l
     left join lateral (select k.updated_at from agent_session k
       where k.workspace_id = p_ws and k.session_id = l.session_id offset 0) s on true
-   where l.workspace_id = p_ws and l.ended_at is null
-     and (p_slice is null or exists (select from task t
-       where t.workspace_id = p_ws and t.task_id = l.task_id
-         and _in_slice(p_slice, t.scope, coalesce(t.owner_kind, ''), coalesce(t.owner_ref, ''),
-                       coalesce(t.network_channel, ''), t.origin_kind)))
-$$;
+    left join lateral (select k.* from task k
+      where not (p_slice is null) and k.workspace_id = p_ws and k.task_id = l.task_id offset 0) t on true
+   where p_held > 0 and l.workspace_id = p_ws and l.ended_at is null
+     and (p_slice is null or _in_slice(p_slice, t.scope, coalesce(t.owner_kind, ''), coalesce(t.owner_ref, ''),
+                                       coalesce(t.network_channel, ''), t.origin_kind)));
+end $$;
 
--- The first few active runs.
-create function _active_runs(p_ws text, p_slice slice, p_lag lag, p_now timestamptz) returns jsonb
+-- The first active runs. Of each rank at most as many as there are, so that none is looked for in vain.
+create function _active_runs(p_ws text, p_slice slice, p_lag lag, p_now timestamptz, p_counts jsonb) returns jsonb
 language plpgsql stable as $$
 begin
   return (
     with first as (
       select x.* from (
-        (select d.run_rank, d.at, d.run_id, d.task_id from digest d
-          where d.workspace_id = p_ws and d.run_rank is not null and d.task_id <> all (p_lag.tasks)
-            and _in_slice(p_slice, d.scope, d.owner_kind, d.owner_ref, d.network_channel, d.origin_kind)
-          order by d.run_rank, d.at desc, d.run_id desc limit 4)
+        select d.* from unnest('{running,starting,claimed,queued}'::text[]) with ordinality k (status, rank)
+          cross join lateral (select d.run_rank, d.at, d.run_id, d.task_id from digest d
+            where d.workspace_id = p_ws and d.run_rank = k.rank and d.task_id <> all (p_lag.tasks)
+              and _in_slice(p_slice, d.scope, d.owner_kind, d.owner_ref, d.network_channel, d.origin_kind)
+            order by d.at desc, d.run_id desc
+            limit least(4, coalesce((p_counts ->> ('run.' || k.status))::int, 0))) d
         union all
         select d.run_rank, d.at, d.run_id, d.task_id from unnest(p_lag.live) d
          where d.run_rank is not null
@@ -181,16 +184,17 @@ begin
       left join task_activity a on a.workspace_id = p_ws and a.task_id = f.task_id);
 end $$;
 
--- When something last happened in the log, or to the tasks of the slice.
+-- When something last happened in the log, or to tasks of the slice.
 create function _last_activity(p_ws text, p_slice slice, p_lag lag) returns timestamptz language plpgsql stable as $$
 begin
   return (
     select case when p_slice is null then (
         select e.at from event e where e.workspace_id = p_ws order by e.sequence desc limit 1)
       else greatest((
-        select max(d.at) from digest d where d.workspace_id = p_ws and d.task_id <> all (p_lag.tasks)
-           and _in_slice(p_slice, d.scope, d.owner_kind, d.owner_ref, d.network_channel, d.origin_kind)), (
-        select max(d.at) from unnest(p_lag.live) d
+        select to_timestamp(max(y.amount) / 1000000.0) from tally y
+       where y.workspace_id = p_ws and y.scope <> '' and y.label = 'at'
+         and _in_slice(p_slice, y.scope, y.owner_kind, y.owner_ref, y.network_channel, y.origin_kind)), (
+      select max(d.at) from unnest(p_lag.live) d
          where _in_slice(p_slice, d.scope, d.owner_kind, d.owner_ref, d.network_channel, d.origin_kind))) end);
 end $$;
 
@@ -217,8 +221,10 @@ begin
     'claim_longest_us', _longest(p_workspace_id, v_slice, v_lag, 'claimed', v_since),
     'start_longest_us', _longest(p_workspace_id, v_slice, v_lag, 'started', v_since),
     'depth', _queue(p_workspace_id, v_slice, v_lag, v_counts, v_now),
-    'ailing', _ailing(p_workspace_id, v_slice, v_now, p_session_ttl),
-    'items', _active_runs(p_workspace_id, v_slice, v_lag, v_now),
+    'ailing', _ailing(p_workspace_id, v_slice, v_now, p_session_ttl, (
+      select coalesce(sum((v_counts ->> ('run.' || s))::bigint), 0)::bigint
+        from unnest('{claimed,starting,running}'::text[]) s)),
+    'items', _active_runs(p_workspace_id, v_slice, v_lag, v_now, v_counts),
     'observed_at', _utc(v_now), 'latest_activity_at', _utc(v_at),
     'age_ms', greatest(0, floor(extract(epoch from v_now - v_at) * 1000))::bigint,
     'backlog_threshold_ms', 1000::bigint * _setting(v_settings, 'backlog_threshold_seconds', 600),

@@ -44,7 +44,8 @@ create index digest_active on digest (workspace_id, run_rank, at desc, run_id de
 create index digest_asked on digest (workspace_id, (lane = 'approvals'), asked_at) where asked_at is not null;
 create index digest_queue on digest (workspace_id, queue_channel, queue_at) where queue_at is not null;
 
--- How often each label counts, by what is filtered by, and in all (scope '').
+-- How often each label counts, by what is filtered by, and in all (scope ''). The label `at` counts nothing: it says
+-- when something last happened, in microseconds.
 create table tally (
   workspace_id word,
   scope word,
@@ -250,7 +251,16 @@ begin
   end if;
   update digest_position p set sequence = v_to where p.workspace_id = p_workspace_id and p.sequence < v_to;
   perform _forget_moments(p_workspace_id, p_limit);
-  delete from tally y where y.workspace_id = p_workspace_id and y.amount = 0;
+  with gone as (
+    delete from tally y where y.workspace_id = p_workspace_id and y.amount = 0 returning y.*
+  )
+  delete from tally y using gone g
+   where y.workspace_id = p_workspace_id and (y.scope, y.owner_kind, y.owner_ref, y.network_channel, y.origin_kind)
+         = (g.scope, g.owner_kind, g.owner_ref, g.network_channel, g.origin_kind) and y.label = 'at'
+     and not exists (select from tally o
+       where o.workspace_id = p_workspace_id and (o.scope, o.owner_kind, o.owner_ref, o.network_channel, o.origin_kind)
+             = (g.scope, g.owner_kind, g.owner_ref, g.network_channel, g.origin_kind)
+         and o.label <> 'at' and o.amount <> 0);
   return v_to - v_from;
 end $$;
 
@@ -267,6 +277,10 @@ create function _count(p_ws text, p_marks mark[]) returns void language sql as $
   having sum(m.amount) <> 0
   on conflict (workspace_id, scope, owner_kind, owner_ref, network_channel, origin_kind, label)
   do update set amount = tally.amount + excluded.amount
+$$;
+
+create function _us(p_at timestamptz) returns bigint language sql immutable as $$
+  select (extract(epoch from p_at) * 1000000)::bigint
 $$;
 
 create function _keep_tasks(p_ws text, p_tasks text[], p_activity bigint[], p_late timestamptz) returns void
@@ -291,7 +305,14 @@ begin
          = (excluded.scope, excluded.owner_kind, excluded.owner_ref, excluded.network_channel,
             excluded.origin_kind, excluded.counted, excluded.priority, excluded.lane, excluded.holder_kind,
             excluded.holder_ref, excluded.blocking_reason, excluded.words, excluded.run_id, excluded.run_rank, excluded.claimer_kind, excluded.claimer_ref,
-            excluded.asked_at, excluded.queue_channel, excluded.queue_at, excluded.activity, excluded.activity_at, excluded.at)
+            excluded.asked_at, excluded.queue_channel, excluded.queue_at, excluded.activity, excluded.activity_at,
+            excluded.at)
+  ), seen as (
+    insert into tally (workspace_id, scope, owner_kind, owner_ref, network_channel, origin_kind, label, amount)
+    select p_ws, l.scope, l.owner_kind, l.owner_ref, l.network_channel, l.origin_kind, 'at', max(_us(l.at))
+      from live l group by l.scope, l.owner_kind, l.owner_ref, l.network_channel, l.origin_kind
+    on conflict (workspace_id, scope, owner_kind, owner_ref, network_channel, origin_kind, label)
+    do update set amount = greatest(tally.amount, excluded.amount)
   )
   select array_agg(row(x.scope, x.owner_kind, x.owner_ref, x.network_channel, x.origin_kind, c.label,
            x.amount)::mark) into v_marks

@@ -176,8 +176,8 @@ returns boolean language sql immutable as $$
       or p_priority = p_call.after_priority and p_task_id collate "C" > p_call.after_id)
 $$;
 
--- The first unread tasks of a lane. Each part is read in the order of its index, past those that were read.
-create function _unread(p_call inbox_call, p_lane text, p_lag lag) returns setof inbox_entry
+-- The first unread tasks of a lane; p_limit is at most how many there are, so that none is looked for in vain. Each part is read in the order of its index, past those that were read.
+create function _unread(p_call inbox_call, p_lane text, p_lag lag, p_limit bigint) returns setof inbox_entry
 language plpgsql stable as $$
 begin
   return query
@@ -190,7 +190,7 @@ begin
           and not exists (select from triage t
             where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
               and t.actor_ref = p_call.actor_ref and t.task_id = d.task_id and (t.archived or d.activity <= t.seen))
-        order by d.activity_at desc, d.priority desc, d.task_id limit p_call.count)
+        order by d.activity_at desc, d.priority desc, d.task_id limit p_limit)
       union all
       (select d.* from digest d
         where _is_held_by(d, p_lane, p_call) and d.task_id <> all (p_lag.tasks) and _asked_for(d, p_call)
@@ -198,7 +198,7 @@ begin
           and not exists (select from triage t
             where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
               and t.actor_ref = p_call.actor_ref and t.task_id = d.task_id and (t.archived or d.activity <= t.seen))
-        order by d.activity_at desc, d.priority desc, d.task_id limit p_call.count)
+        order by d.activity_at desc, d.priority desc, d.task_id limit p_limit)
       union all
       (select d.* from unnest(p_lag.live) d
         where _in_lane(d, p_lane, p_call) and _asked_for(d, p_call)
@@ -207,7 +207,7 @@ begin
             where t.workspace_id = p_call.workspace_id and t.actor_kind = p_call.actor_kind
               and t.actor_ref = p_call.actor_ref and t.task_id = d.task_id and (t.archived or d.activity <= t.seen)))
     ) x
-   order by x.activity_at desc, x.priority desc, x.task_id limit p_call.count;
+   order by x.activity_at desc, x.priority desc, x.task_id limit p_limit;
 end $$;
 
 create function _inbox_items(p_call inbox_call, p_page inbox_entry[], p_lane text) returns text
@@ -256,7 +256,8 @@ begin
              total - count(*) filter (where x.archived or x.hidden or x.is_read)
         into total, unread_total from unnest(v_triaged) x where x.lane = name;
       if p_call.after_read is distinct from true and p_call.unread is distinct from false then
-        page := array(select row(x.*)::inbox_entry from _unread(p_call, name, v_lag) x);
+        page := array(select row(x.*)::inbox_entry from _unread(p_call, name, v_lag,
+          least(p_call.count, unread_total)) x);
       end if;
     end if;
     if cardinality(page) < p_call.count and p_call.unread is distinct from true then

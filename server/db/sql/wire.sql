@@ -202,7 +202,9 @@ select t.workspace_id, t.task_id, t.version, f.body as common, _merge(f.body, wi
   left join task_body b on b.workspace_id = t.workspace_id and b.task_id = t.task_id
   left join task_activity a on a.workspace_id = t.workspace_id and a.task_id = t.task_id
   left join run_body n on n.workspace_id = t.workspace_id and n.run_id = t.newest_run_id
-  join task_usage_wire u on u.workspace_id = t.workspace_id and u.task_id = t.task_id
+  -- By its key (offset 0), whatever the statistics say.
+  cross join lateral (select k.body from task_usage_wire k
+    where k.workspace_id = t.workspace_id and k.task_id = t.task_id offset 0) u
   cross join lateral (select to_json(w) as body from (select
          t.task_id as id, t.identifier, t.scope,
          case when t.scope = 'workspace' then t.workspace_id end as workspace_id, t.parent_task_id,
