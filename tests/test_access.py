@@ -169,10 +169,8 @@ def test_a_viewer_reads_whatever_may_be_read(workspace: Workspace) -> None:
         opened = route.media_type == "text/event-stream" and "{" not in route.path
         if route.method == "GET" and "V" in route.roles and not opened:
             path = route.path.replace("{", "").replace("}", "")
-            try:
-                viewer.get(path)
-            except RefusedError as error:
-                assert error.status == 404, route.path
+            answer = viewer.http.get(path, headers=viewer.sent())
+            assert answer.status_code in (200, 404), route.path
 
 
 def test_a_key_that_was_rotated_ends_with_the_overlap(world: World) -> None:
