@@ -161,3 +161,23 @@ def test_an_agent_may_not_do_what_operators_do(workspace: Workspace, agent: Agen
         agent.patch(f"/api/tasks/{task.id}", title="mine")
     with refused(403, "forbidden_operator_action", action="keys.create"):
         agent.post("/api/keys", name="more", role="admin")
+
+
+def test_a_viewer_reads_whatever_may_be_read(workspace: Workspace) -> None:
+    viewer = workspace.client("viewer")
+    for route in ROUTES:
+        opened = route.media_type == "text/event-stream" and "{" not in route.path
+        if route.method == "GET" and "V" in route.roles and not opened:
+            path = route.path.replace("{", "").replace("}", "")
+            answer = viewer.http.get(path, headers=viewer.sent())
+            assert answer.status_code in (200, 404), route.path
+
+
+def test_a_key_that_was_rotated_ends_with_the_overlap(world: World) -> None:
+    own, admin = world.workspace(), world.admin
+    old = admin.post("/api/keys", name="old", role="viewer", workspace=own.id).key
+    new = admin.post(f"/api/keys/{old.id}/rotate", overlap_seconds=60).key
+    world.advance(61)
+    with refused(401, "invalid_credentials"):
+        Client(world.http, old.secret).get("/api/whoami")
+    assert Client(world.http, new.secret).get("/api/whoami").whoami.key_name == "old"
