@@ -5,15 +5,14 @@ TRIAGED = "('task.run_progress', 'task.run_lease_expired', 'task.run_starved')"
 # By label, as the dashboard must have it whatever lag the digests have.
 COUNTS = """
 with newest as (
-  select t.*, r.status as run_status, r.network_channel as run_channel, exists (
-           select from dependency d join task w
+  select t.*, r.status as run_status, r.network_channel as run_channel, t.task_id in (
+           select d.task_id from dependency d join task w
                on w.workspace_id = d.workspace_id and w.task_id = d.depends_on_task_id
-            where d.workspace_id = t.workspace_id and d.task_id = t.task_id
-              and w.status in ('failed', 'canceled')) as hopeless,
-         t.status = 'pending' and exists (
-           select from review v join workspace w on w.workspace_id = v.workspace_id
-            where v.workspace_id = t.workspace_id and v.run_id = r.run_id and v.gating
-              and v.status = 'requested' and v.requested_at <= lease_now() - make_interval(
+            where d.workspace_id = %(ws)s and w.status in ('failed', 'canceled')) as hopeless,
+         t.status = 'pending' and r.run_id in (
+           select v.run_id from review v join workspace w on w.workspace_id = v.workspace_id
+            where v.workspace_id = %(ws)s and v.gating and v.status = 'requested'
+              and v.requested_at <= lease_now() - make_interval(
                 secs => coalesce((w.settings ->> 'stranded_seconds')::int, 300))) as waits_long
     from task t left join run r on r.workspace_id = t.workspace_id and r.run_id = t.newest_run_id
    where t.workspace_id = %(ws)s

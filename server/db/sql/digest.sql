@@ -105,10 +105,11 @@ begin
     left join lateral (select k.run_id, k.status, k.fence, k.network_channel, k.available_at, k.review from run k
       where k.workspace_id = p_ws and k.run_id = t.newest_run_id offset 0) n on true
     left join lateral (select k.requested_at from review k
-      where n.review = 'open' and t.status = 'pending' and k.workspace_id = p_ws and k.run_id = n.run_id
+      where n.review = 'open' and t.status = 'pending' and k.run_id = n.run_id and k.workspace_id || '' = p_ws
         and k.gating and k.status = 'requested' offset 0) v on true
+    -- Never by the workspace alone (|| ''), whatever the statistics say.
     cross join lateral (select array_agg('run.' || k.status) as counted from run k
-      where k.workspace_id = p_ws and k.task_id = t.task_id) r
+      where k.task_id = t.task_id and k.workspace_id || '' = p_ws) r
     left join lateral (select k.claimed_by_kind, k.claimed_by_ref from lease k
       where _is_leased(n.status) and k.workspace_id = p_ws and k.run_id = n.run_id and k.fence = n.fence
       offset 0) h on true
@@ -155,7 +156,7 @@ begin
     cross join lateral (select k.* from task k
       where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) t
     cross join lateral (select k.* from run k
-      where k.workspace_id = p_ws and k.task_id = x.task_id offset 0) r
+      where k.task_id = x.task_id and k.workspace_id || '' = p_ws offset 0) r
     left join lateral (select k.claimed_at from lease k
       where k.workspace_id = p_ws and k.run_id = r.run_id and k.fence = r.fence and _is_held(k) offset 0) l
       on true

@@ -183,7 +183,7 @@ begin
     v_now := lease_now();
     perform _check_request(p_workspace_id, v_run, p_task_id, p_request, v_now);
     select * into v_review from review v
-     where v.workspace_id = p_workspace_id and v.run_id = p_run_id
+     where v.run_id = p_run_id and v.workspace_id || '' = p_workspace_id
        and v.review_round = coalesce((p_request ->> 'review_round')::int, v_run.review_round, 1)
        and v.attempt = (p_request ->> 'attempt')::int
      order by v.gating desc limit 1;
@@ -259,10 +259,11 @@ begin
   end if;
 end $$;
 
--- The gating review of a run that is not decided yet.
+-- The gating review of a run that is not decided yet. Here and below: never by the workspace alone (|| ''),
+-- whatever the statistics say.
 create function _open_review(p_ws text, p_run_id text) returns text language sql stable as $$
   select v.review_id::text from review v
-   where v.workspace_id = p_ws and v.run_id = p_run_id and v.gating and v.check_at is not null
+   where v.run_id = p_run_id and v.workspace_id || '' = p_ws and v.gating and v.check_at is not null
 $$;
 
 -- Cancels the open reviews of these tasks (locked by the caller), or of one run of theirs. p_who: for each task,
@@ -276,7 +277,7 @@ begin
   with canceled as (
     update review v set status = 'canceled', check_at = null, updated_at = p_now
       from unnest(p_tasks, p_who) x (task_id, who)
-      cross join lateral (select k.ctid from review k where k.workspace_id = p_ws and k.task_id = x.task_id
+      cross join lateral (select k.ctid from review k where k.task_id = x.task_id and k.workspace_id || '' = p_ws
         and k.check_at is not null and (p_run_id is null or k.run_id = p_run_id) offset 0) k
      where v.ctid = k.ctid
     returning v.*, x.who
@@ -411,7 +412,7 @@ begin
   with rejecting as (
     select n.run_id as next_run_id, v.*
       from unnest(p_runs) n
-      cross join lateral (select k.* from review k where k.workspace_id = p_ws and k.task_id = n.task_id
+      cross join lateral (select k.* from review k where k.task_id = n.task_id and k.workspace_id || '' = p_ws
         and k.continuation_run_id = n.run_id offset 0) v
   ), linked as (
     update run r set parent_run_id = v.run_id, review_id = v.review_id, review_round = v.review_round + 1
