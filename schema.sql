@@ -681,7 +681,8 @@ begin
                      first_queued_at, queued_at, available_at)
     select p_ws, w.new_id, w.task_id, coalesce(w.newest_attempt, 0) + 1, w.previous_run_id,
            coalesce(w.source_retries, 0) + w.automatic::int, coalesce(w.source_chain, 0) + 1, w.parent_run_id,
-           w.review_id, w.review_round, (w.cause).origin_kind, (w.cause).origin_ref, w.idempotency_key, w.network_channel, l.lane_id,
+           w.review_id, w.review_round, (w.cause).origin_kind, (w.cause).origin_ref,
+           w.idempotency_key, w.network_channel, l.lane_id,
            p_now, p_now, greatest(w.available_at, p_now)
       from wanted w join lanes l using (demands)
   ), bodies as (
@@ -2406,8 +2407,9 @@ begin
               _budget_left(t) as budget_left
   ), called as (
     -- Each with its call, and what that asks for.
-    select f.*, c.cause, k.token, row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name, (c.cause).actor_kind,
-               (c.cause).actor_ref, coalesce(c.kind, 'agent'), c.key, decode(c.hash, 'hex'), sha256(convert_to(k.token, 'UTF8')),
+    select f.*, c.cause, k.token, row(p_ws, f.run_id, f.fence, f.task_id, c.session_id, c.agent_name,
+               (c.cause).actor_kind, (c.cause).actor_ref, coalesce(c.kind, 'agent'), c.key, decode(c.hash, 'hex'),
+               sha256(convert_to(k.token, 'UTF8')),
                v_now, s.seconds, s.until, v_now, s.deadline, s.until, null, null, null, null, null, null, null,
                null, null, f.concurrency_key)::lease as lease
       from fenced f

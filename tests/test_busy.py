@@ -49,6 +49,22 @@ def test_who_waits_too_long_for_a_lock_is_told_so(workspace: Workspace, hasty: A
     held.complete()
 
 
+def test_a_completion_does_not_hide_that_its_next_claim_may_be_lost(
+    workspace: Workspace, hasty: Agent, world: World
+) -> None:
+    """P5: whoever repeats it is answered again, with the claim."""
+    tasks = [workspace.task(), workspace.task()]
+    held = hasty.claim()
+    # Claims look whether the scheduler is paused; completions do not.
+    with world.db.transaction():
+        world.db.execute("lock table scheduler in access exclusive mode")
+        with refused(503, "database_unavailable"):
+            held.complete(claim_next={})
+    assert workspace.get(tasks[0].id).status == "completed"
+    told = held.complete(claim_next={})
+    assert (hasty.replayed, told.claim.task.id) == (True, tasks[1].id)
+
+
 async def test_a_statement_that_takes_too_long_is_told_so(fresh_database: str) -> None:
     async with open_pool(fresh_database, 1, 5, 0.001, prepared=False) as db:
         with pytest.raises(Problem, match="took too long") as told:

@@ -109,12 +109,18 @@ async def complete(
 
 
 async def next_claim(ctx: Context, wish: ClaimWish, key: str | None) -> str:
-    """The claim that follows a completion, as members of its answer; its failure is no claim."""
+    """The claim that follows a completion, as members of its answer; its failure is no claim.
+
+    Raises database_unavailable for one under a key: perhaps it was committed, and whoever repeats
+    the completion is told so.
+    """
     key = wish.idempotency_key or key
     digest = hashlib.sha256(repr(wish).encode()).hexdigest()
     try:
         got = await claim(ctx, wish, key, digest)
-    except Problem:
+    except Problem as problem:
+        if key is not None and problem.code == "database_unavailable":
+            raise
         return ',"claim":null'
     return f',"claim":{got.claims[0] if got.claims else "null"}{_all(wish, got)}'
 

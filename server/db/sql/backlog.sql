@@ -14,7 +14,8 @@ begin
       cross join lateral (select k.priority, k.paused_by_task_id, k.concurrency_key from task k
         where k.workspace_id = r.workspace_id and k.task_id = r.task_id offset 0) t
       left join lateral (select k.rank_at from contender k
-        where t.concurrency_key is not null and k.workspace_id = r.workspace_id and k.run_id = r.run_id offset 0) c on true
+        where t.concurrency_key is not null and k.workspace_id = r.workspace_id
+          and k.run_id = r.run_id offset 0) c on true
      where w.workspace_id = any (p_workspaces);
 end $$;
 

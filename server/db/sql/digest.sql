@@ -302,10 +302,12 @@ begin
     insert into digest select l.* from live l
     on conflict (workspace_id, task_id) do update
        set (scope, owner_kind, owner_ref, network_channel, origin_kind, counted, priority, lane, holder_kind,
-            holder_ref, blocking_reason, words, run_id, run_rank, claimer_kind, claimer_ref, asked_at, queue_channel, queue_at, activity, activity_at, at)
+            holder_ref, blocking_reason, words, run_id, run_rank, claimer_kind, claimer_ref, asked_at,
+            queue_channel, queue_at, activity, activity_at, at)
          = (excluded.scope, excluded.owner_kind, excluded.owner_ref, excluded.network_channel,
             excluded.origin_kind, excluded.counted, excluded.priority, excluded.lane, excluded.holder_kind,
-            excluded.holder_ref, excluded.blocking_reason, excluded.words, excluded.run_id, excluded.run_rank, excluded.claimer_kind, excluded.claimer_ref,
+            excluded.holder_ref, excluded.blocking_reason, excluded.words, excluded.run_id, excluded.run_rank,
+            excluded.claimer_kind, excluded.claimer_ref,
             excluded.asked_at, excluded.queue_channel, excluded.queue_at, excluded.activity, excluded.activity_at,
             excluded.at)
   ), seen as (

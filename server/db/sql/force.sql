@@ -71,7 +71,8 @@ begin
   offers := _settle_and_log(p_workspace_id, array[v_run.task_id], v_now, v_cause, 'task.run_operator_forced_fail',
     array[_event(v_cause, 'task.run_operator_forced_fail', v_run.task_id, p_run_id, jsonb_build_object(
       'manual', true, 'actor_kind', v_cause.actor_kind, 'actor_id', v_cause.actor_ref,
-      'previous_status', v_run.status, 'reason', p_reason, 'session_id', v_session, 'metadata', p_metadata))] || v_asked);
+      'previous_status', v_run.status, 'reason', p_reason, 'session_id', v_session,
+      'metadata', p_metadata))] || v_asked);
   body := _run_answer(p_workspace_id, p_run_id);
 end $$;
 

@@ -43,7 +43,8 @@ returns table (rule int, code text, message text, evidence jsonb) language sql s
   union all
   select 2, 'review_blocked', 'A review has stopped the task until a person decides.', jsonb_build_object(
            'review_id', (select v.review_id from review v where v.run_id = p_run.run_id
-              and v.workspace_id || '' = p_task.workspace_id and v.gating order by v.review_round desc, v.attempt desc limit 1))
+              and v.workspace_id || '' = p_task.workspace_id and v.gating
+            order by v.review_round desc, v.attempt desc limit 1))
    where p_run.review = 'blocked' and not p_task.canceled
   union all
   select 2, 'task_terminal', 'The task has ended.', jsonb_build_object('status', p_task.status)

@@ -176,7 +176,8 @@ returns boolean language sql immutable as $$
       or p_priority = p_call.after_priority and p_task_id collate "C" > p_call.after_id)
 $$;
 
--- The first unread tasks of a lane; p_limit is at most how many there are, so that none is looked for in vain. Each part is read in the order of its index, past those that were read.
+-- The first unread tasks of a lane; p_limit is at most how many there are, so that none is looked for in vain. Each
+-- part is read in the order of its index, past those that were read.
 create function _unread(p_call inbox_call, p_lane text, p_lag lag, p_limit bigint) returns setof inbox_entry
 language plpgsql stable as $$
 begin
@@ -214,7 +215,8 @@ create function _inbox_items(p_call inbox_call, p_page inbox_entry[], p_lane tex
 language plpgsql stable as $$
 begin
   return (select '[' || coalesce(string_agg(json_build_object(
-      'lane', p_lane, 'task', _task_reference_json(t.task, a.sequence), 'run', case when r.run_id is not null then _run_summary(_run_json(r.run, (t.task).max_attempts, (t.task).priority,
+      'lane', p_lane, 'task', _task_reference_json(t.task, a.sequence),
+      'run', case when r.run_id is not null then _run_summary(_run_json(r.run, (t.task).max_attempts, (t.task).priority,
         l.lease, b.body, null)::jsonb) end,
       'triage', _triage_json(x.task_id, p_call.actor_kind, p_call.actor_ref, g, x.activity),
       'approval_policy', case when (t.task).approval_state is null then 'none' else 'manual' end,

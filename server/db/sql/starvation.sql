@@ -21,7 +21,8 @@ begin
     cross join lateral (select k.newest_run_id from task k
       where k.workspace_id = p_workspace_id and k.task_id = o.task_id for no key update skip locked) t);
   v_keys := array(select s.concurrency_key from slot s
-    where s.workspace_id = p_workspace_id and s.concurrency_key in (select o.concurrency_key from unnest(v_runs) x (run_id)
+    where s.workspace_id = p_workspace_id and s.concurrency_key in (
+      select o.concurrency_key from unnest(v_runs) x (run_id)
       cross join lateral (select k.concurrency_key from offer k
         where k.workspace_id = p_workspace_id and k.run_id = x.run_id offset 0) o)
     for no key update skip locked);

@@ -176,7 +176,8 @@ select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queue
     where k.workspace_id = r.workspace_id and k.task_id = r.task_id offset 0) a on true
   join run_usage_wire u on u.workspace_id = r.workspace_id and u.run_id = r.run_id
   cross join lateral (select _channel_json(
-      r.workspace_id, r.task_id, r.run_id, r.network_channel, coalesce(t.identifier, t.title), b.metadata, (select e.at from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
+      r.workspace_id, r.task_id, r.run_id, r.network_channel, coalesce(t.identifier, t.title), b.metadata, (
+        select e.at from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
          and e.run_id = r.run_id order by e.sequence desc limit 1)) as body offset 0) c;
 
 -- The fields of a run that its summary has.
