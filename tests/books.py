@@ -223,6 +223,9 @@ RULES = {
     **recount.RULES,
 }  # fmt: skip
 
+TASKS = "select count(*) from task where workspace_id = %(ws)s"
+MANY = 1000
+
 
 def snapshot(db: Connection, workspace_id: str) -> dict[str, list[Any]]:
     """Every row of a workspace, by table."""
@@ -239,6 +242,9 @@ def faults(
     with db.transaction():
         # Tables that grew a moment ago have no statistics, and loops over them would take minutes.
         db.execute("set local enable_nestloop = off")
+        [[tasks]] = db.execute(TASKS, {"ws": workspace_id})
+        if tasks > MANY:
+            db.execute("analyze")
         found = {
             rule: [row[0] for row in db.execute(query.encode(), {"ws": workspace_id})]
             for rule, query in rules.items()
