@@ -2196,7 +2196,7 @@ end $$;
 -- The first runs, in the order of the queue, that a team may take, each with its offer and task locked, and the
 -- slot of its concurrency key, if it has one (keyed: some have). What another transaction holds is skipped, so a
 -- claim never waits. Reads a few more heads than wanted, since some may be held; asks deeper while it comes out
--- short. p_before: what the same claim took before.
+-- short. p_before: what the same claim took before, which its own locks do not hide.
 create function _take_offers(
   p_ws text, p_team claim_team, p_wanted int, p_before claimed_run[], out claimed claimed_run[], out keyed boolean)
 language plpgsql as $$
@@ -2244,7 +2244,7 @@ begin
             for no key update skip locked) o
         cross join lateral (select k.ctid from task k
           where k.workspace_id = p_ws and k.task_id = o.task_id for no key update skip locked) t
-       where h.run_id <> all (array(select c.run_id from unnest(claimed) c)) and h.run_id <> all (v_full)
+       where h.run_id <> all (array(select c.run_id from unnest(p_before || claimed) c)) and h.run_id <> all (v_full)
        limit p_wanted - cardinality(claimed)) x;
     if v_keyed then
       keyed := true;

@@ -52,6 +52,21 @@ def test_of_64_claimers_one_gets_the_run_a_thousand_times(
     assert len(set(won)) == 1000
 
 
+def test_unlike_claimers_at_once_share_no_run_and_leave_none(
+    world: World, workspace: Workspace
+) -> None:
+    """P1, P7, P8: what one caller of a batch took is out of reach of the others in it."""
+    wishes = [{"priority_min": n % 4 * 10} for n in range(CLAIMERS)]
+    claims = [request(workspace.agent(), "POST", CLAIM, wish) for wish in wishes]
+    items = [{"ref": str(n), "title": "t", "priority": "high"} for n in range(CLAIMERS // 4)]
+    with crowd([world.server.url], CLAIMERS) as callers:
+        for _ in range(5):
+            workspace.operator.post("/api/tasks/bulk", tasks=items)
+            runs = _runs(callers.at_once(claims))
+            assert len(runs) == len(set(runs)) == len(items)
+            assert workspace.faults() == {}
+
+
 def test_64_claimers_that_wait_get_one_run_each(
     world: World, workspace: Workspace, servers: Servers
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_run_is_reviewed_when_it_has_ended(workspace: Workspace, agent: Agent)
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"policy": "none"}, "policy"), ({"run_id": "run_0"}, "run_id"),
     ({"task_id": "task_0"}, "task_id"), ({"attempt": 0}, "attempt"),
+    ({"attempt": 1_000_001}, "attempt"), ({"review_round": 2**31 - 1}, "review_round"),
     ({"deadline_at": "2020-01-01T00:00:00Z"}, "deadline_at"),
     ({"deadline_at": "2099-01-01T00:00:00Z"}, "deadline_at"),
 ]  # fmt: skip
@@ -145,6 +146,15 @@ def test_a_request_says_what_fits(
     with workspace.unchanged(), refused(422, "validation_failed") as told:
         _ask(workspace.operator, done.run_id, **body)
     assert [fault["field"] for fault in told[0].evidence["errors"]] == [field]
+
+
+def test_the_last_round_that_may_be_asked_for_is_judged_too(
+    workspace: Workspace, done: Held
+) -> None:
+    """A rejection adds one to it."""
+    review = _ask(workspace.operator, done.run_id, review_round=1_000_000).review
+    told = judge(workspace.operator, review.review_id, done.run_id, "rejected")
+    assert told.continuation_run.review_round == 1_000_001
 
 
 def test_what_is_unknown_is_not_found(workspace: Workspace, done: Held) -> None:

@@ -108,7 +108,7 @@ def test_a_claimer_that_waits_elsewhere_gets_the_slot_at_once(
 def test_a_claim_tells_others_of_the_slots_that_it_leaves_free(
     world: World, workspace: Workspace, servers: Servers, agent: Agent
 ) -> None:
-    """Who looked while it held the lock of the key passed them over."""
+    """By an agent or by hand: who looked while it held the lock of the key passed them over."""
     _urls(world, servers)
     items = [{"ref": str(n), "title": "t"} for n in range(5)]
     defaults = {"concurrency_key": "wide", "concurrency_limit": 5}
@@ -119,3 +119,6 @@ def test_a_claim_tells_others_of_the_slots_that_it_leaves_free(
         assert f"{workspace.id} 5" in told
         agent.claim()
         assert f"{workspace.id} 4" in told
+        run = workspace.operator.get("/api/task-runs", status="queued").runs[0]
+        workspace.operator.post(f"/api/task-runs/{run.id}/claim")
+        assert f"{workspace.id} 3" in told

@@ -27,14 +27,14 @@ async def claim_run(
     ctx: Context, run_id: RunId, body: ManualClaimRequest
 ) -> Encoded[RunLeaseResponse]:
     """Claims this very run by hand, whatever it demands of a claimer."""
-    told, replayed = await manual.claim_run(
+    told, replayed, offers = await manual.claim_run(
         ctx.services.db, workspace_id=ctx.workspace_id, cause=ctx.cause, run_id=run_id,
         session_id=_session(ctx, body.session_id), lease_seconds=body.lease_seconds,
         key=ctx.idempotency_key, request_hash=ctx.key_hash,
         **pads(ctx),
     )  # fmt: skip
     occur(ClaimServed, kind="manual", result="replayed" if replayed else "claimed")
-    ctx.services.hub.changed(ctx.workspace_id, 0)
+    ctx.services.hub.changed(ctx.workspace_id, offers)
     return Encoded(told.encode(), replayed=replayed)
 
 

@@ -35,7 +35,8 @@ Rounds = Annotated[int, Meta(ge=1, le=limits.REVIEW_ROUNDS_LIMIT_COUNT)]
 ReviewTimeout = Annotated[
     int, Meta(ge=limits.REVIEW_TIMEOUT_MIN_SECONDS, le=limits.REVIEW_TIMEOUT_LIMIT_SECONDS)
 ]
-Ordinal = Annotated[int, Meta(ge=1, le=limits.VERSION_LIMIT)]
+# Each rejection adds one: the limit is far from where the database's numbers end.
+Ordinal = Annotated[int, Meta(ge=1, le=limits.REVIEW_ORDINAL_LIMIT)]
 DeliveryId = Annotated[
     str, Meta(min_length=1, max_length=limits.DELIVERY_ID_LIMIT_BYTES, extra=BYTES)
 ]

@@ -6,16 +6,16 @@ from server.db.pool import Database
 from server.store.base import Repeatable
 
 CLAIM_RUN = """
-select body, replayed from claim_run(
+select body, replayed, offers from claim_run(
   %(workspace_id)s, %(cause)s::jsonb, %(run_id)s, %(session_id)s, %(lease_seconds)s, %(key)s,
   %(request_hash)s, %(outer)s, %(inner)s, %(outer_previous)s, %(inner_previous)s)
 """
 
 
-async def claim_run(db: Database, **call: Any) -> tuple[str, bool]:
-    """Claims this very run; the answer, and whether it is that of an earlier claim."""
+async def claim_run(db: Database, **call: Any) -> tuple[str, bool, int]:
+    """Claims this very run; the answer, whether it repeats one, and what offers its key has left."""
     [row] = await db.many(CLAIM_RUN, **call)
-    return row[0], row[1]
+    return row[0], row[1], row[2]
 
 
 ATTACH_SESSION = """

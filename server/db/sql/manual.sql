@@ -39,7 +39,7 @@ end $$;
 create function claim_run(
   p_workspace_id text, p_cause jsonb, p_run_id text, p_session_id text, p_lease_seconds int, p_key text,
   p_hash text, p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea,
-  out body text, out replayed boolean)
+  out body text, out replayed boolean, out offers int)
 language plpgsql as $$
 declare
   v_now timestamptz;
@@ -54,6 +54,7 @@ declare
 begin
   v_kept := _take_key(p_workspace_id, v_cause, p_key, p_hash);
   replayed := v_kept.key is not null;
+  offers := 0;
   if replayed then
     body := _lease_answer(p_workspace_id, p_run_id, (v_kept.ids ->> 'fence')::bigint, p_outer, p_inner,
                           p_outer_previous, p_inner_previous);
@@ -97,8 +98,8 @@ begin
   if v_claim is null then
     perform _refuse_claim(v_task, v_run, v_now);
   end if;
-  if v_task.concurrency_key is not null then
-    perform _leave_contest(p_workspace_id, array[row(0, p_run_id, v_run.task_id, null, v_place)::claimed_run], true);
+  if v_task.concurrency_key is not null then -- who skipped its slot meanwhile is to look again
+    offers := _leave_contest(p_workspace_id, array[row(0, p_run_id, v_run.task_id, null, v_place)::claimed_run], true);
   end if;
   body := json_build_object('run', v_claim -> 'run', 'lease', v_claim -> 'lease')::text;
 end $$;
