@@ -106,6 +106,7 @@ def test_a_bad_header_is_refused(
         ("/api/tasks?limit=x", "limit"), ("/api/tasks?colour=red", "colour"),
         ("/api/tasks?status=done", "status"), ("/api/tasks?include_drafts=maybe", "include_drafts"),
         ("/api/events?after_sequence=-1", "after_sequence"),
+        ("/api/events?since=1767225600", "since"), ("/api/events?until=2026-01-01", "until"),
         ("/api/tasks/x?limit=5", "limit"),
     ],
 )  # fmt: skip

@@ -17,6 +17,7 @@ def shown(workspace: Workspace, **query: Any) -> Any:
     for part in ("totals", "cards", "status_breakdown", "health"):
         assert getattr(told, part) == getattr(again, part)
     assert told.queue.total == again.queue.total
+    assert told.queue.oldest_queued_at == again.queue.oldest_queued_at
     assert told.freshness.latest_activity_at == again.freshness.latest_activity_at
     return again
 
@@ -154,6 +155,20 @@ def test_an_old_queue_is_a_backlog(world: World) -> None:
     assert (board.queue.backlog_warning, board.queue.backlog_status) == (True, "warn")
     assert board.queue.backlog_threshold_ms == 10_000
     assert (board.health.queue_backlog, board.health.status) == (True, "warn")
+
+
+def test_a_run_with_a_slot_makes_the_queue_as_old_as_any(world: World) -> None:
+    """Those that wait for a slot do not."""
+    workspace = world.workspace(backlog_threshold_seconds=10)
+    first, second = (workspace.task(concurrency_key="gpu") for _ in range(2))
+    run = workspace.operator.get(f"/api/tasks/{first.id}/runs").runs[0]
+    world.advance(11)
+    queue = shown(workspace).queue
+    assert [(d.count, d.oldest_queued_at) for d in queue.depth] == [(1, run.available_at)]
+    assert (queue.oldest_queued_at, queue.backlog_warning) == (run.available_at, True)
+    workspace.agent().claim(lease_seconds=3600)
+    assert shown(workspace).queue.depth == []
+    assert workspace.operator.get(f"/api/tasks/{second.id}").task.task.status == "ready"
 
 
 def test_a_run_that_missed_a_heartbeat_is_stuck(workspace: Workspace, agent: Agent) -> None:

@@ -116,6 +116,20 @@ def test_a_task_that_is_not_there_has_no_triage(workspace: Workspace, action: st
         triage(workspace, "nothing", action)
 
 
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [(b"[]", 400, "malformed_json"), (b"{", 400, "malformed_json"),
+     (b'{"until":"noon"}', 422, "unknown_field")],
+)  # fmt: skip
+def test_triage_takes_nothing_in_its_body(
+    workspace: Workspace, action: str, body: bytes, status: int, code: str
+) -> None:
+    task = workspace.task()
+    with workspace.unchanged(), refused(status, code):
+        workspace.operator.send("POST", f"/api/tasks/{task.id}/triage/{action}", content=body)
+
+
 def test_a_viewer_may_look_but_not_triage(workspace: Workspace) -> None:
     viewer, task = workspace.client("viewer"), workspace.task()
     assert viewer.get("/api/observe/tasks/inbox").inbox.total == 0

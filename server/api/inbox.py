@@ -6,7 +6,13 @@ import msgspec
 
 from server.api.context import Context, TaskId
 from server.contract.base import Encoded
-from server.contract.inbox import InboxLane, InboxQuery, InboxResponse, TriageResponse
+from server.contract.inbox import (
+    InboxLane,
+    InboxQuery,
+    InboxResponse,
+    TriageRequest,
+    TriageResponse,
+)
 from server.errors import Problem
 from server.store import inbox
 from server.store.inbox import Lane
@@ -62,22 +68,30 @@ def _group(ctx: Context, query: InboxQuery, lane: Lane) -> dict[str, object]:
     }
 
 
-async def triage_read(ctx: Context, task_id: TaskId) -> Encoded[TriageResponse]:
+async def triage_read(
+    ctx: Context, task_id: TaskId, body: TriageRequest
+) -> Encoded[TriageResponse]:
     """Marks a task as read by the caller, until something happens to it."""
     return await _triage(ctx, task_id, "read")
 
 
-async def triage_archive(ctx: Context, task_id: TaskId) -> Encoded[TriageResponse]:
+async def triage_archive(
+    ctx: Context, task_id: TaskId, body: TriageRequest
+) -> Encoded[TriageResponse]:
     """Puts a task among the archived ones of the caller."""
     return await _triage(ctx, task_id, "archive")
 
 
-async def triage_unarchive(ctx: Context, task_id: TaskId) -> Encoded[TriageResponse]:
+async def triage_unarchive(
+    ctx: Context, task_id: TaskId, body: TriageRequest
+) -> Encoded[TriageResponse]:
     """Takes a task back from the archived ones of the caller."""
     return await _triage(ctx, task_id, "unarchive")
 
 
-async def triage_dismiss(ctx: Context, task_id: TaskId) -> Encoded[TriageResponse]:
+async def triage_dismiss(
+    ctx: Context, task_id: TaskId, body: TriageRequest
+) -> Encoded[TriageResponse]:
     """Hides a task from the caller's inbox, until something happens to it."""
     return await _triage(ctx, task_id, "dismiss")
 

@@ -1,6 +1,7 @@
 """Queries into Structs."""
 
 import re
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import parse_qsl
 
@@ -63,6 +64,9 @@ def _query_value(member: Member, text: str) -> Any:
     )
     try:
         told = msgspec.convert(value, member.annotation, strict=False)
+        if isinstance(told, datetime):
+            # Or else a number would be the seconds since 1970.
+            told = msgspec.convert(value, member.annotation)
     except msgspec.ValidationError as error:
         message = f"{member.name}: {PLACE.sub('', str(error))}"
         raise Problem("invalid_query", message, parameter=member.name) from None

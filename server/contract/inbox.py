@@ -3,7 +3,7 @@
 from typing import Literal
 
 from server.contract.approvals import ApprovalPolicy, ApprovalState
-from server.contract.base import Actor, Answer, PageQuery, Time
+from server.contract.base import Actor, Answer, PageQuery, Request, Time
 from server.contract.references import OwnerKind, RunSummary, Scope, TaskReference
 
 InboxLane = Literal["my_work", "approvals", "failed_runs", "blocked", "archived"]
@@ -29,6 +29,10 @@ class TriageState(Answer):
     dismissed: bool
     last_seen_activity_at: Time | None
     updated_at: Time | None
+
+
+class TriageRequest(Request):
+    """Nothing: the path says which task, and what the caller did to it."""
 
 
 class TriageResponse(Answer):

@@ -84,7 +84,7 @@ begin
 end $$;
 
 -- Claimable runs by channel: what is queued and ready, less what waits for its time, a resume, a budget or a slot;
--- none while the scheduler is paused.
+-- none while the scheduler is paused. A run that has a slot has an offer, and a due_at all the same.
 create function _queue(p_ws text, p_slice slice, p_lag lag, p_counts jsonb, p_now timestamptz) returns jsonb
 language plpgsql stable as $$
 begin
@@ -115,14 +115,16 @@ begin
             and k.task_id <> all (p_lag.tasks)
             and _in_slice(p_slice, k.scope, k.owner_kind, k.owner_ref, k.network_channel, k.origin_kind)
             and not exists (select from run r
-              where r.workspace_id = p_ws and r.run_id = k.run_id and r.due_at > p_now)
+              where r.workspace_id = p_ws and r.run_id = k.run_id and r.due_at > p_now and not exists (
+                select from offer o where o.workspace_id = p_ws and o.run_id = k.run_id))
           order by k.queue_at limit 1)
         union all
         select k.queue_at from unnest(p_lag.live) k
          where k.queue_channel = d.channel
            and _in_slice(p_slice, k.scope, k.owner_kind, k.owner_ref, k.network_channel, k.origin_kind)
            and not exists (select from run r
-             where r.workspace_id = p_ws and r.run_id = k.run_id and r.due_at > p_now)) x) o
+             where r.workspace_id = p_ws and r.run_id = k.run_id and r.due_at > p_now and not exists (
+               select from offer o where o.workspace_id = p_ws and o.run_id = k.run_id))) x) o
      where d.count > 0);
 end $$;
 
