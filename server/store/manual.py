@@ -13,7 +13,7 @@ select body, replayed, offers from claim_run(
 
 
 async def claim_run(db: Database, **call: Any) -> tuple[str, bool, int]:
-    """Claims this very run; the answer, whether it repeats one, and what offers its key has left."""
+    """Claims this very run; the answer, whether it repeats one, and how many offers its key has."""
     [row] = await db.many(CLAIM_RUN, **call)
     return row[0], row[1], row[2]
 
