@@ -58,7 +58,7 @@ def test_unlike_claimers_at_once_share_no_run_and_leave_none(
     """P1, P7, P8: what one caller of a batch took is out of reach of the others in it."""
     wishes = [{"priority_min": n % 4 * 10} for n in range(CLAIMERS)]
     claims = [request(workspace.agent(), "POST", CLAIM, wish) for wish in wishes]
-    items = [{"ref": str(n), "title": "t", "priority": "high"} for n in range(CLAIMERS // 4)]
+    items = [{"ref": str(n), "title": "t", "priority": "high"} for n in range(CLAIMERS // 2)]
     with crowd([world.server.url], CLAIMERS) as callers:
         for _ in range(5):
             workspace.operator.post("/api/tasks/bulk", tasks=items)
