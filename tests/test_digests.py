@@ -143,3 +143,18 @@ def test_the_gauges_tell_what_there_is(lonely: World) -> None:
     ):  # fmt: skip
         assert line in told
     assert 'worklease_queue_oldest_age_seconds{priority="medium"} 3' in told
+
+
+def test_a_digest_is_the_same_however_its_runs_are_found(
+    workspace: Workspace, agent: Agent, world: World
+) -> None:
+    """They lie in the table in any order, and are read in any order."""
+    task = workspace.task(max_attempts=2, retry={"strategy": "none"})
+    first = agent.work(task.id, "fail")
+    agent.work(task.id)
+    world.keep_digests()
+    # Its row lies behind that of the second from here on.
+    world.db.execute("update run set lane_id = lane_id where run_id = %s", [first.run_id])
+    with psycopg.connect(world.server.conninfo) as own:
+        own.execute("set enable_indexscan = off; set enable_bitmapscan = off")
+        assert books.faults(own, workspace.id, recount.RULES) == {}

@@ -108,7 +108,7 @@ begin
       where n.review = 'open' and t.status = 'pending' and k.run_id = n.run_id and k.workspace_id || '' = p_ws
         and k.gating and k.status = 'requested' offset 0) v on true
     -- Never by the workspace alone (|| ''), whatever the statistics say.
-    cross join lateral (select array_agg('run.' || k.status) as counted from run k
+    cross join lateral (select array_agg('run.' || k.status order by k.attempt) as counted from run k
       where k.task_id = t.task_id and k.workspace_id || '' = p_ws) r
     left join lateral (select k.claimed_by_kind, k.claimed_by_ref from lease k
       where _is_leased(n.status) and k.workspace_id = p_ws and k.run_id = n.run_id and k.fence = n.fence
