@@ -65,6 +65,13 @@ begin
   raise exception using errcode = 'WL001', message = p_code, detail = p_evidence::text;
 end $$;
 
+-- Refuses one field that breaks a rule.
+create function _refuse_field(p_field text, p_rule text, p_message text) returns void language plpgsql as $$
+begin
+  perform _refuse('validation_failed', jsonb_build_object('errors', jsonb_build_array(
+    jsonb_build_object('field', p_field, 'rule', p_rule, 'message', p_message))));
+end $$;
+
 -- ══ 2. Tables ═══════════════════════════════════════════════════════════════════════════════════════════════
 -- Text is compared byte by byte (collate "C"): keys sort the same on every server and in every cursor.
 create domain word as text collate "C";
@@ -2924,6 +2931,17 @@ end $$;
 
 -- ══ 15. The sweep ═══════════════════════════════════════════════════════════════════════════════════════════
 
+-- The real time since a service of this name last looked, on any server; from now on it looked now.
+create function _since_last(p_name text) returns interval language plpgsql as $$
+declare
+  v_gap interval;
+begin
+  insert into beat values (p_name, clock_timestamp()) on conflict (name) do nothing;
+  select clock_timestamp() - b.at into v_gap from beat b where b.name = p_name for update;
+  update beat b set at = clock_timestamp() where b.name = p_name;
+  return v_gap;
+end $$;
+
 -- The runs whose lease lapsed, by workspace, oldest first; leases that were renewed meanwhile are looked at
 -- again when they end. The time between sweeps is real time: a gap over 30 s was an outage, in which nobody
 -- could heartbeat, so what lapsed in it is renewed and nothing is returned.
@@ -2932,10 +2950,8 @@ declare
   v_now timestamptz;
   v_gap interval;
 begin
-  insert into beat values ('sweep', clock_timestamp()) on conflict (name) do nothing;
-  select clock_timestamp() - b.at into v_gap from beat b where b.name = 'sweep' for update;
+  v_gap := _since_last('sweep');
   v_now := lease_now();
-  update beat b set at = clock_timestamp() where b.name = 'sweep';
   if v_gap > interval '30 seconds' then
     update lease l set lease_until = _longer(v_now, v_now, l.lease_seconds, l.deadline_at),
                        check_at = _longer(v_now, v_now, l.lease_seconds, l.deadline_at)
@@ -3114,9 +3130,7 @@ begin
   if (v_head ->> 'low')::int > (v_head ->> 'medium')::int
      or (v_head ->> 'medium')::int > (v_head ->> 'high')::int
      or (v_head ->> 'high')::int > (v_head ->> 'urgent')::int then
-    perform _refuse('validation_failed', jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
-      'field', 'settings.head_start_seconds', 'rule', 'order',
-      'message', 'must not fall with rising priority'))));
+    perform _refuse_field('settings.head_start_seconds', 'order', 'must not fall with rising priority');
   end if;
   return (select coalesce(jsonb_object_agg(own.key, own.value), '{}') from jsonb_each(v_all) own
            where own.value <> _settings('{}') -> own.key);

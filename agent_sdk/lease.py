@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -15,9 +14,10 @@ from agent_sdk.api.tasks import Guard
 from agent_sdk.fields import ClaimFields, SpawnFields, UsageFields
 from agent_sdk.graph import Graph, as_request
 from agent_sdk.heartbeats import Heartbeats
+from agent_sdk.held import HeldWork
 from agent_sdk.outcome import Ending, NotJson, as_json, ending_of, refused_result
 from agent_sdk.run_hold import RunHold
-from agent_sdk.types import BudgetRemaining, Claim, Dependency, Run, Task, TaskReference
+from agent_sdk.types import BudgetRemaining, Claim, Dependency, Task
 
 log = logging.getLogger("agent_sdk")
 
@@ -33,51 +33,17 @@ class Previous(Struct, frozen=True):
     error: str | None = None
 
 
-class LeaseView:
+class LeaseView(HeldWork[Claim, RunHold]):
     """What a lease shows without asking the server."""
-
-    def __init__(self, claim: Claim, hold: RunHold) -> None:
-        self.claim = claim
-        self.hold = hold
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} run={self.run.id} task={self.task.id} fence={self.fence}>"
-
-    @property
-    def task(self) -> TaskReference:
-        """The task, as it was when it was claimed."""
-        return self.claim.task
-
-    @property
-    def run(self) -> Run:
-        """The run, as it was when it was claimed."""
-        return self.claim.run
-
-    @property
-    def payload(self) -> Any:
-        """The work's input."""
-        return self.claim.payload
-
-    @property
-    def fence(self) -> int:
-        """Rises with every claim of the task: a store that remembers it can refuse older ones."""
-        return self.claim.lease.fence or 0
 
     @property
     def previous(self) -> Previous:
         """What earlier attempts at the task left behind."""
         claim = self.claim
         return Previous(claim.checkpoint, claim.note, claim.previous_error)
-
-    @property
-    def lost(self) -> threading.Event:
-        """Set when the lease is lost."""
-        return self.hold.lost
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run was completed, failed or released by this holder."""
-        return self.hold.ended
 
     @property
     def paused(self) -> bool:

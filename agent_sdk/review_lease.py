@@ -1,6 +1,5 @@
 """A review in the hands of its reviewer: what is to be judged, and the verdict."""
 
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 from agent_sdk.api import Api
 from agent_sdk.api.reviews import Judged, Review, ReviewClaim, Reviews, Verdict
 from agent_sdk.heartbeats import Heartbeats
+from agent_sdk.held import HeldWork
 from agent_sdk.hold import BACKGROUND_TIMEOUT_SECONDS, Hold
 from agent_sdk.lease import END_PATIENCE_SECONDS
 from agent_sdk.outcome import NOTE_LIMIT_BYTES, clean
 from agent_sdk.transport import PATIENCE_SECONDS, TIMEOUT_SECONDS
-from agent_sdk.types import Run, TaskReference
 
 
 class ReviewHold(Hold):
@@ -38,7 +37,7 @@ class ReviewHold(Hold):
         return True
 
 
-class ReviewLease:
+class ReviewLease(HeldWork[ReviewClaim, ReviewHold]):
     """A claimed review. Handlers, sync and async ones, get it as `ctx` and return a Verdict.
 
     Every call raises LeaseLost once the review is no longer the holder's: it ran out, an operator
@@ -46,8 +45,7 @@ class ReviewLease:
     """
 
     def __init__(self, api: Api, claim: ReviewClaim, heartbeats: Heartbeats) -> None:
-        self.claim = claim
-        self.hold = ReviewHold(api.reviews, claim)
+        super().__init__(claim, ReviewHold(api.reviews, claim))
         self._reviews = api.reviews
         self._heartbeats = heartbeats
 
@@ -58,21 +56,6 @@ class ReviewLease:
     def review(self) -> Review:
         """The review, as it was when it was claimed."""
         return self.claim.review
-
-    @property
-    def task(self) -> TaskReference:
-        """The task that was worked on."""
-        return self.claim.task
-
-    @property
-    def run(self) -> Run:
-        """The run to be judged."""
-        return self.claim.run
-
-    @property
-    def payload(self) -> Any:
-        """The work's input."""
-        return self.claim.payload
 
     @property
     def result(self) -> Any:
@@ -88,21 +71,6 @@ class ReviewLease:
     def missing_work(self) -> Sequence[str]:
         """What the rejection before this run asked it to do."""
         return self.run.missing_work or []
-
-    @property
-    def fence(self) -> int:
-        """The number of the claim."""
-        return self.claim.lease.fence or 0
-
-    @property
-    def lost(self) -> threading.Event:
-        """Set when the lease is lost."""
-        return self.hold.lost
-
-    @property
-    def ended(self) -> bool:
-        """Whether this holder gave its verdict, or the review back."""
-        return self.hold.ended
 
     def check(self) -> None:
         """Raise if the lease is lost."""

@@ -29,6 +29,12 @@ class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
         return int(self.evidence.get("retry_after_seconds", 1))
 
 
+def unfit(field: str, rule: str, message: str) -> Problem:
+    """One field that breaks a rule which its type cannot say."""
+    fault = {"field": field, "rule": rule, "message": message}
+    return Problem("validation_failed", f"{field}: {message}", errors=[fault])
+
+
 def envelope(problem: Problem, request_id: str, public_url: str) -> dict[str, Any]:
     """The body of an error, also of a failed item in a bulk answer."""
     entry = problem.entry

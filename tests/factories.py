@@ -1,6 +1,7 @@
 """Workspaces, and the nouns that tests are about."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from secrets import token_hex
@@ -138,6 +139,21 @@ class Workspace:
         with psycopg.connect(self.world.server.conninfo) as connection:
             connection.execute(LOCK, [self.id, name])
             yield
+
+    def at_two_servers(self, statement: str, items: list[str]) -> tuple[int, int]:
+        """What a loop's statement answers at a server that must wait, and meanwhile at another."""
+
+        def deal() -> int:
+            with psycopg.connect(self.world.server.conninfo) as connection:
+                [[done]] = connection.execute(statement.encode(), [self.id, items])
+                return int(done)
+
+        with ThreadPoolExecutor(1) as pool:
+            with self.locked("log"):
+                first = pool.submit(deal)
+                self.world.until_blocked()
+                second = deal()
+            return first.result(), second
 
     @contextmanager
     def holding(self, task_id: str) -> Iterator[None]:

@@ -1,9 +1,7 @@
 """What happens to an approval that nobody gave in time."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.factories import Workspace, refused
@@ -92,18 +90,7 @@ def test_what_is_decided_or_canceled_is_left_alone_by_the_loop(
 def test_two_servers_reject_a_late_task_once(workspace: Workspace, world: World) -> None:
     task_id = _gated(workspace, approval_timeout_seconds=60, on_approval_timeout="reject")
     world.advance(61)
-
-    def expire(_: int) -> int:
-        with psycopg.connect(world.server.conninfo) as connection:
-            [[done]] = connection.execute(EXPIRE, [workspace.id, [task_id]])
-            return int(done)
-
-    with ThreadPoolExecutor(2) as pool:
-        with workspace.locked("log"):
-            first = pool.submit(expire, 1)
-            world.until_blocked()
-            assert expire(2) == 0
-        assert first.result() == 1
+    assert workspace.at_two_servers(EXPIRE, [task_id]) == (1, 0)
     assert workspace.told(event_type="task.rejected") == ["task.rejected"]
 
 

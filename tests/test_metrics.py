@@ -8,6 +8,7 @@ from server import telemetry
 from server.loops import digests
 from tests.client import Client
 from tests.factories import Workspace, refused
+from tests.streams import subscribed
 from tests.world import World
 
 
@@ -66,10 +67,6 @@ def test_refusals_of_waits_beyond_the_quota_are_counted(world: World) -> None:
     own = world.workspace(max_streams=1, max_waiting_claims=1)
     name = "worklease_rate_limited_total"
     before = _read(world.admin, name)
-    with own.operator.http.stream(
-        "GET", "/api/observe/stream", headers=own.operator.sent()
-    ) as answer:
-        next(answer.iter_lines())
-        with refused(429, "rate_limited", limit=1):
-            own.operator.get("/api/observe/stream")
+    with subscribed(own.operator, "/api/observe/stream"), refused(429, "rate_limited", limit=1):
+        own.operator.get("/api/observe/stream")
     assert _read(world.admin, name) == before + 1

@@ -1,9 +1,5 @@
 """What the loop `reviews` does: deadlines, and reviewers that are not heard of any more."""
 
-from concurrent.futures import ThreadPoolExecutor
-
-import psycopg
-
 from tests.factories import Workspace, refused, seconds
 from tests.judging import claim, review_of, reviewed, reviews
 from tests.world import World
@@ -110,18 +106,7 @@ def test_two_servers_put_a_review_back_once(workspace: Workspace, world: World) 
     reviewed(workspace)
     held = claim(workspace.agent("eve"), lease_seconds=60)
     world.advance(61)
-
-    def expire(_: int) -> int:
-        with psycopg.connect(world.server.conninfo) as connection:
-            [[done]] = connection.execute(EXPIRE, [workspace.id, [held.review_id]])
-            return int(done)
-
-    with ThreadPoolExecutor(2) as pool:
-        with workspace.locked("log"):
-            first = pool.submit(expire, 1)
-            world.until_blocked()
-            assert expire(2) == 0
-        assert first.result() == 1
+    assert workspace.at_two_servers(EXPIRE, [held.review_id]) == (1, 0)
     assert len(workspace.told(event_type="task.run_review_released")) == 1
 
 

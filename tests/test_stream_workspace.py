@@ -1,6 +1,8 @@
 """The stream of a workspace: its whole log as it happens, or what of it is wanted (P9)."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 from server.api.feed import Feed, Subscriber, Topic
@@ -115,3 +117,17 @@ def test_who_joins_while_the_log_is_read_misses_nothing(workspace: Workspace) ->
     first, second = workspace.task(), workspace.task()
     early, late = asyncio.run(_join_meanwhile(workspace, first.id, second.id))
     assert early < late == workspace.events()[-1].sequence
+
+
+def test_streams_that_open_at_once_are_no_more_than_may_be(world: World) -> None:
+    """Each is counted before the next one is."""
+    own, all_told = world.workspace(max_streams=2), Barrier(8)
+
+    def status(_: int) -> int:
+        with own.operator.http.stream("GET", PATH, headers=own.operator.sent()) as answer:
+            all_told.wait(60)
+            return answer.status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        told = sorted(pool.map(status, range(8)))
+    assert told == [200] * 2 + [429] * 6

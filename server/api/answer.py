@@ -54,13 +54,20 @@ async def send_stream(
 ) -> BaseException | None:
     """Sends frames until there are no more or the client leaves; what went wrong, if anything."""
     begin = [*STREAM_HEADERS, (b"x-request-id", request_id.encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": begin})
-    if scope["method"] == "HEAD":
-        await send({"type": "http.response.body", "body": b""})
+    outcome: object = None
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": begin})
+        if scope["method"] != "HEAD":
+            await send({"type": "http.response.body", "body": STREAM_BEGIN, "more_body": True})
+            outcome = await _send_frames(answer, receive, send)
+    finally:
         await answer.frames.aclose()
-        return None
-    await send({"type": "http.response.body", "body": STREAM_BEGIN, "more_body": True})
+    # After the first byte there is no envelope: the client sees its stream end.
+    await send({"type": "http.response.body", "body": b""})
+    return outcome if isinstance(outcome, Exception) else None
 
+
+async def _send_frames(answer: EventStream, receive: Receive, send: Send) -> object:
     async def frames() -> None:
         async for frame in answer.frames:
             await send({"type": "http.response.body", "body": frame, "more_body": True})
@@ -76,10 +83,7 @@ async def send_stream(
         sending.cancel()
         leaving.cancel()
         outcome, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
-        await answer.frames.aclose()
-    # After the first byte there is no envelope: the client sees its stream end.
-    await send({"type": "http.response.body", "body": b""})
-    return outcome if isinstance(outcome, Exception) else None
+    return outcome
 
 
 async def send_problem(problem: Problem, send: Send, request_id: str, public_url: str) -> None:

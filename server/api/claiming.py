@@ -12,12 +12,13 @@ import msgspec
 from server.api.batch import Batcher, refusal
 from server.api.context import EVERY_WORKSPACE, Caller
 from server.api.lanes import COORDINATION, Lanes
+from server.api.rates import limited
 from server.db.pool import Asked, Database
 from server.errors import Problem
 from server.rules.lanes import Claimer
 from server.store.lanes import list_lanes
 from server.store.leases import CallAnswer, claim_runs, release_runs
-from server.telemetry import ClaimServed, ClaimWaited, RateLimited, RunTaken, occur
+from server.telemetry import ClaimServed, ClaimWaited, RunTaken, occur
 
 LANES_CHANGED: Final = "lanes_changed"
 RETRY_AFTER_LONGEST_SECONDS: Final = 30
@@ -111,8 +112,7 @@ class Claiming:
         began = time.monotonic()
         waiters = self._waiters.setdefault(workspace_id, {})
         if len(waiters) >= limit:
-            occur(RateLimited, reason="claims")
-            raise Problem("rate_limited", limit=limit, retry_after_seconds=1)
+            raise limited("claims", limit, 1)
         # Registered before it looks: what comes meanwhile wakes it.
         waiter = Waiter((wish.priority_min, wish.claimer))
         waiters[waiter] = None

@@ -16,7 +16,7 @@ from server.api.route import Route
 from server.api.shape import plain_types, struct_fields
 from server.api.tally import requests
 from server.contract.base import Patch
-from server.errors import Problem
+from server.errors import Problem, unfit
 from server.rules.ids import is_id
 from server.telemetry import RequestFailed, occur
 
@@ -203,5 +203,4 @@ def _either(name: str, first: Any, second: Any) -> Any:
     """One value that may come in two places."""
     if first is None or second is None or first == second:
         return second if first is None else first
-    fault = {"field": name, "rule": "exclusive", "message": "differs from the header"}
-    raise Problem("validation_failed", f"{name}: {fault['message']}", errors=[fault])
+    raise unfit(name, "exclusive", "differs from the header")

@@ -99,10 +99,13 @@ class Feed:
         """The log may have grown."""
         self._hinted.set()
 
+    def admit(self, subscriber: Subscriber) -> None:
+        """Counts it among the streams. A feed without any is forgotten, and hears no hints."""
+        self._subscribers.setdefault(subscriber.topic, set()).add(subscriber)
+
     async def join(self, subscriber: Subscriber) -> None:
         """Sends it every event behind its joined_at from now on."""
-        # First of all: a feed without subscribers is forgotten by the hub, and hears no hints.
-        self._subscribers.setdefault(subscriber.topic, set()).add(subscriber)
+        self.admit(subscriber)
         async with self._reading:
             if self._position is None:
                 self._position = await latest_sequence(self._db, self._workspace_id)

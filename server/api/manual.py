@@ -17,7 +17,7 @@ from server.contract.manual import (
     RunStartRequest,
 )
 from server.contract.runs import RunResponse
-from server.errors import Problem
+from server.errors import Problem, unfit
 from server.store import manual
 from server.store.base import Repeatable
 from server.telemetry import ClaimServed, LeaseOperation, RunEnded, occur
@@ -120,6 +120,5 @@ def _session(ctx: Context, given: str | None) -> str | None:
     """The session that a claim by hand is for: told in the body, or in an agent's header."""
     own = ctx.caller.session_id if ctx.caller.agent_name else None
     if given is not None and own is not None and given != own:
-        fault = {"field": "session_id", "rule": "exclusive", "message": "differs from the header"}
-        raise Problem("validation_failed", f"session_id: {fault['message']}", errors=[fault])
+        raise unfit("session_id", "exclusive", "differs from the header")
     return given or own

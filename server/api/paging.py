@@ -1,9 +1,12 @@
 """Answers made of JSON that the database has rendered."""
 
-from typing import Any
+from typing import Any, Final
 
 from server.api.context import Context
 from server.contract.base import Encoded, PageQuery
+
+# Greater than every id: where a list by falling id begins.
+BEHIND_ALL: Final = "~"
 
 
 def page(

@@ -3,7 +3,7 @@
 from server.api.context import Context, TaskId
 from server.contract.base import Encoded, to_json
 from server.contract.profiles import ExecutionProfileInput, ProfilePutRequest, ProfileResponse
-from server.errors import Problem
+from server.errors import Problem, unfit
 from server.store import profiles
 
 
@@ -21,8 +21,7 @@ async def put_profile(
 ) -> Encoded[ProfileResponse]:
     """Replaces what a task demands, as a whole."""
     if body.task_id not in (None, task_id):
-        fault = {"field": "task_id", "rule": "match", "message": "is not the task of the path"}
-        raise Problem("validation_failed", f"task_id: {fault['message']}", errors=[fault])
+        raise unfit("task_id", "match", "is not the task of the path")
     told, offers = await profiles.put_profile(
         ctx.services.db, workspace_id=ctx.workspace_id, cause=ctx.cause, task_id=task_id,
         profile=to_json(body),

@@ -15,6 +15,12 @@ def make_room(remembered: dict[Any, Any]) -> None:
         remembered.clear()
 
 
+def limited(reason: str, limit: float, wait_seconds: int) -> Problem:
+    """Too much of something; it is counted."""
+    occur(RateLimited, reason=reason)
+    return Problem("rate_limited", limit=limit, retry_after_seconds=wait_seconds)
+
+
 class Failures:
     """Counts bad credentials by client address."""
 
@@ -29,10 +35,8 @@ class Failures:
         make_room(self._counts)
         self._counts[address] = (since, count + 1)
         if count >= limits.AUTH_FAILURES_PER_MINUTE_COUNT:
-            occur(RateLimited, reason="authentication")
             wait = max(1, int(since + WINDOW_SECONDS - now))
-            limit = limits.AUTH_FAILURES_PER_MINUTE_COUNT
-            raise Problem("rate_limited", limit=limit, retry_after_seconds=wait)
+            raise limited("authentication", limits.AUTH_FAILURES_PER_MINUTE_COUNT, wait)
 
 
 class Buckets:
@@ -48,8 +52,7 @@ class Buckets:
         left, at = self._left.get(key_id, (self._most, now))
         left = min(self._most, left + (now - at) * self._per_second)
         if left < 1:
-            occur(RateLimited, reason="key")
             wait = max(1, round((1 - left) / self._per_second))
-            raise Problem("rate_limited", limit=self._per_second, retry_after_seconds=wait)
+            raise limited("key", self._per_second, wait)
         make_room(self._left)
         self._left[key_id] = (left - 1, now)

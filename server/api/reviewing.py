@@ -8,10 +8,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from server.api.context import EVERY_WORKSPACE
 from server.api.feed import pause
+from server.api.rates import limited
 from server.db.pool import Database
 from server.errors import Problem
 from server.store.reviews import waiting_reviews
-from server.telemetry import RateLimited, occur
 
 # Between two looks on behalf of all who wait in a workspace.
 LOOK_EVERY_SECONDS: Final = 0.05
@@ -45,8 +45,7 @@ class Reviewing:
         """Looks until there is something, the time is up or the caller has left."""
         waiters = self._waiters.setdefault(workspace_id, {})
         if len(waiters) >= limit:
-            occur(RateLimited, reason="claims")
-            raise Problem("rate_limited", limit=limit, retry_after_seconds=1)
+            raise limited("claims", limit, 1)
         until = time.monotonic() + wait_seconds
         # Registered before it looks: what comes meanwhile wakes it.
         waiter = Waiter()

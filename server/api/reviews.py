@@ -9,7 +9,7 @@ import msgspec
 from server.api.context import Context, ReviewId, RunId, TaskId, leaving
 from server.api.holding import Fields, plain, proof
 from server.api.manual import pads
-from server.api.paging import pages
+from server.api.paging import BEHIND_ALL, pages
 from server.contract.base import Encoded, to_json
 from server.contract.leases import LeaseProof
 from server.contract.reviews import (
@@ -27,13 +27,10 @@ from server.contract.reviews import (
     VerdictRequest,
     VerdictResponse,
 )
-from server.errors import Problem
+from server.errors import Problem, unfit
 from server.store import reviews, runs, tasks
 from server.store.reviews import Claimed
 from server.telemetry import ClaimServed, ReviewRecorded, occur
-
-# Greater than every id.
-BEHIND_ALL = "~"
 
 
 async def list_task_reviews(
@@ -77,7 +74,7 @@ async def request_review(
 ) -> Encoded[ReviewCreateResponse]:
     """Asks for a review of a run; nothing waits for it."""
     if body.run_id not in (None, run_id):
-        raise _differs("run_id")
+        raise unfit("run_id", "match", "must be that of the path")
     made = await reviews.request_review(
         ctx.services.db, workspace_id=ctx.workspace_id, cause=ctx.cause, run_id=run_id,
         task_id=body.task_id, request=to_json(body), key=ctx.idempotency_key,
@@ -115,9 +112,9 @@ async def release_review(
 ) -> Encoded[ReviewLeaseResponse]:
     """Gives a review back; anybody else may claim it."""
     call = _call(ctx, review_id, body, reason=body.reason, note=body.note)
-    told = await reviews.release_review(ctx.services.db, ctx.workspace_id, call)
+    told, replayed = await reviews.release_review(ctx.services.db, ctx.workspace_id, call)
     ctx.services.hub.changed(ctx.workspace_id, 0)
-    return Encoded(told.body.encode(), replayed=told.replayed)
+    return Encoded(told.encode(), replayed=replayed)
 
 
 async def submit_review(
@@ -199,8 +196,3 @@ def _call(ctx: Context, review_id: str, body: LeaseProof, **more: Any) -> str:
     if body.claim_token is not None:
         fields |= proof(ctx, review_id, body.claim_token)
     return msgspec.json.encode(fields | more).decode()
-
-
-def _differs(field: str) -> Problem:
-    fault = {"field": field, "rule": "match", "message": "must be that of the path"}
-    return Problem("validation_failed", f"{field}: {fault['message']}", errors=[fault])

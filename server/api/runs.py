@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from server.api.context import Context, RunId, TaskId
-from server.api.paging import pages
+from server.api.paging import BEHIND_ALL, pages
 from server.contract.base import Encoded
 from server.contract.runs import (
     CancelRequest,
@@ -20,8 +20,6 @@ from server.store import runs, tasks
 from server.telemetry import RunEnded, occur
 
 LEASED: Final = frozenset(("claimed", "starting", "running"))
-# Greater than every id.
-BEHIND_ALL: Final = "~"
 
 
 async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encoded[RunListResponse]:

@@ -1,15 +1,10 @@
 """Sessions: the agent processes that are, or were, at work."""
 
-from typing import Final
-
 from server.api.context import Context
-from server.api.paging import pages
+from server.api.paging import BEHIND_ALL, pages
 from server.contract.base import Encoded
 from server.contract.sessions import SessionListQuery, SessionListResponse
 from server.store import sessions
-
-# Greater than every id.
-BEHIND_ALL: Final = "~"
 
 
 async def list_sessions(ctx: Context, query: SessionListQuery) -> Encoded[SessionListResponse]:

@@ -9,10 +9,11 @@ import msgspec
 from server.api import headers as read
 from server.api.context import Context, EventStream, TaskId
 from server.api.feed import Subscriber, Told, Topic, signal_frame, task_frame, workspace_frame
+from server.api.rates import limited
 from server.contract.streams import StreamQuery, WorkspaceStreamQuery
 from server.errors import Problem
 from server.store import streams, tasks
-from server.telemetry import RateLimited, StreamOpened, StreamResync, occur
+from server.telemetry import StreamOpened, StreamResync, occur
 
 COMMENT_EVERY_SECONDS: Final = 15.0
 # A revoked key ends its streams within five seconds.
@@ -157,24 +158,28 @@ async def _open(ctx: Context, source: Source, query: StreamQuery) -> EventStream
     after = wanted if wanted is not None else query.after_sequence
     if ctx.services.draining:
         raise Problem("shutting_down", retry_after_seconds=1)
+    limit = await ctx.services.settings.of(ctx.workspace_id, "max_streams")
+    bounds = await streams.stream_bounds(ctx.services.db, ctx.workspace_id)
     if ctx.services.hub.streams() >= ctx.services.config.sse_max_connections:
         raise Problem("database_unavailable", "Too many streams.", retry_after_seconds=5)
-    limit = await ctx.services.settings.of(ctx.workspace_id, "max_streams")
     if len(ctx.services.hub.feed(ctx.workspace_id)) >= limit:
-        occur(RateLimited, reason="streams")
-        raise Problem("rate_limited", limit=limit, retry_after_seconds=5)
-    bounds = await streams.stream_bounds(ctx.services.db, ctx.workspace_id)
-    return EventStream(_follow(ctx, source, after, bounds))
+        raise limited("streams", limit, 5)
+    frames = _follow(ctx, source, after, bounds)
+    # Takes its place before anybody else is counted.
+    await anext(frames)
+    return EventStream(frames)
 
 
 async def _follow(
     ctx: Context, source: Source, after: int | None, bounds: streams.Bounds
 ) -> AsyncGenerator[bytes, None]:
-    """The frames of a stream: what is stored, `ready`, then what comes."""
+    """The frames of a stream: nothing, what is stored, `ready`, then what comes."""
     feed = ctx.services.hub.feed(ctx.workspace_id)
     subscriber = Subscriber(source.topic, ctx.services.config.sse_buffer, source.fits)
     occur(StreamOpened, stream=source.topic.kind)
+    feed.admit(subscriber)
     try:
+        yield b""
         await feed.join(subscriber)
         begin = subscriber.joined_at if source.from_now else max(0, bounds.oldest - 1)
         position = begin if after is None else after

@@ -2,23 +2,17 @@
 
 from collections.abc import Callable
 
-from server.db.pool import Asked, Busy, Fault
+from server.db.pool import Asked
+from server.loops.every import in_turn
 from server.store import sweep
-from server.telemetry import LoopFailed, occur
 
 
 async def run_once(db: Asked, changed: Callable[[str, int], None]) -> int:
     """Cancels one bounded batch in each workspace that has more to do; how many tasks."""
-    canceled = 0
-    for workspace_id in await sweep.cascading_workspaces(db):
-        try:
-            done, offers = await sweep.continue_cascade(db, workspace_id)
-        except Busy:
-            continue
-        except Fault as error:
-            # One bad task must not hold up other workspaces.
-            occur(LoopFailed, loop="cascade", error=error, workspace_id=workspace_id)
-            continue
+
+    async def go_on(workspace_id: str) -> int:
+        canceled, offers = await sweep.continue_cascade(db, workspace_id)
         changed(workspace_id, offers)
-        canceled += done
-    return canceled
+        return canceled
+
+    return await in_turn("cascade", await sweep.cascading_workspaces(db), go_on)

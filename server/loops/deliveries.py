@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 from server import limits
-from server.db.pool import Asked, Busy, Database, Fault
+from server.db.pool import Asked, Database, Fault
 from server.errors import Problem
+from server.loops.every import in_pieces, in_turn
 from server.net.outbound import Outbound, Posted
 from server.rules.seals import Seal
 from server.rules.webhooks import signed_headers
@@ -70,18 +72,13 @@ class Deliveries:
         await self.idle()
 
     async def _follow(self) -> None:
-        for workspace_id in await deliveries.logs_to_follow(self._begin):
-            try:
-                for _ in range(limits.FOLLOW_PAGES_COUNT):
-                    read = await deliveries.follow_log(
-                        self._begin, workspace_id, limits.FOLLOW_PAGE_COUNT
-                    )
-                    if read < limits.FOLLOW_PAGE_COUNT:
-                        break
-            except Busy:
-                continue
-            except Fault as error:
-                occur(LoopFailed, loop="deliveries", error=error, workspace_id=workspace_id)
+        size = limits.FOLLOW_PAGE_COUNT
+
+        async def follow(workspace_id: str) -> int:
+            read = partial(deliveries.follow_log, self._begin, workspace_id, size)
+            return await in_pieces(read, size, limits.FOLLOW_PAGES_COUNT)
+
+        await in_turn("deliveries", await deliveries.logs_to_follow(self._begin), follow)
 
     async def _deliver(self, message: Message) -> None:
         """Sends a message, then the next ones of the same cursor, in order."""

@@ -1,13 +1,14 @@
 """Keeps the digests behind the log, so that dashboards and inboxes cost little."""
 
+from functools import partial
 from typing import Final
 
 from server import limits
-from server.db.pool import Asked, Busy, Fault
+from server.db.pool import Asked
+from server.loops.every import in_pieces, in_turn
 from server.store import digests
 from server.telemetry import (
     EventsWritten,
-    LoopFailed,
     QueueAged,
     QueueMeasured,
     RunsCounted,
@@ -27,23 +28,18 @@ GAUGES: Final = {
 
 async def run_once(db: Asked) -> int:
     """A bounded number of passes in each workspace whose log has gone on; how many events."""
-    kept = 0
-    for workspace_id in await digests.lagging_workspaces(db):
-        try:
-            for _ in range(limits.DIGEST_PASSES_COUNT):
-                events = await digests.keep_digests(db, workspace_id, limits.DIGEST_PASS_EVENTS)
-                kept += events
-                # Every event passes here once, whichever server wrote it.
-                occur(EventsWritten, count=events)
-                if events < limits.DIGEST_PASS_EVENTS:
-                    break
-        except Busy:
-            # Held up by a transaction of its own: the next pass comes soon.
-            continue
-        except Fault as error:
-            # One bad workspace must not hold up the others.
-            occur(LoopFailed, loop="digests", error=error, workspace_id=workspace_id)
-    return kept
+
+    async def keep(workspace_id: str) -> int:
+        events = await digests.keep_digests(db, workspace_id, limits.DIGEST_PASS_EVENTS)
+        # Every event passes here once, whichever server wrote it.
+        occur(EventsWritten, count=events)
+        return events
+
+    async def catch_up(workspace_id: str) -> int:
+        passes, size = limits.DIGEST_PASSES_COUNT, limits.DIGEST_PASS_EVENTS
+        return await in_pieces(partial(keep, workspace_id), size, passes)
+
+    return await in_turn("digests", await digests.lagging_workspaces(db), catch_up)
 
 
 async def measure(db: Asked) -> int:

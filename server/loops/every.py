@@ -50,3 +50,28 @@ async def in_batches(
                 except Fault as error:
                     await set_aside(workspace_id, item, error)
     return done
+
+
+async def in_turn(loop: str, workspaces: list[str], do: Callable[[str], Awaitable[int]]) -> int:
+    """Does something in each workspace; how much. No workspace holds up the others."""
+    done = 0
+    for workspace_id in workspaces:
+        try:
+            done += await do(workspace_id)
+        except Busy:
+            # Held up by a transaction of its own: the next pass comes soon.
+            continue
+        except Fault as error:
+            occur(LoopFailed, loop=loop, error=error, workspace_id=workspace_id)
+    return done
+
+
+async def in_pieces(do: Callable[[], Awaitable[int]], size: int, most: int) -> int:
+    """Does something piece by piece, while each is whole and at most so many; how much."""
+    done = 0
+    for _ in range(most):
+        piece = await do()
+        done += piece
+        if piece < size:
+            break
+    return done

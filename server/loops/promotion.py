@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 
-from server.db.pool import Asked, Busy
+from server.db.pool import Asked
+from server.loops.every import in_turn
 from server.store import sweep
 
 
 async def run_once(db: Asked, limit: int, changed: Callable[[str, int], None]) -> int:
     """Promotes the due runs of one pass; how many."""
-    promoted = 0
-    for workspace_id in await sweep.due_workspaces(db):
-        try:
-            offers = await sweep.promote_runs(db, workspace_id, limit)
-        except Busy:
-            # Held up by a transaction of its own: the next pass comes soon.
-            continue
+
+    async def promote(workspace_id: str) -> int:
+        offers = await sweep.promote_runs(db, workspace_id, limit)
         if offers:
             changed(workspace_id, offers)
-        promoted += offers
-    return promoted
+        return offers
+
+    return await in_turn("promotion", await sweep.due_workspaces(db), promote)

@@ -1,13 +1,15 @@
 """Deletes what workspaces keep no longer: events, attempts to deliver, and trees that ended."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from server import limits
-from server.db.pool import Asked, Busy, Database, Fault
+from server.db.pool import Asked, Database, Fault
 from server.errors import Problem
+from server.loops.every import in_pieces, in_turn
 from server.store import retention, tasks
 from server.telemetry import LoopFailed, occur
 
@@ -27,27 +29,17 @@ async def run_once(db: Database, begin: Asked, changed: Callable[[str, int], Non
     deleted = 0
     for workspace_id in await retention.with_task_retention(begin):
         deleted += await _tasks(db, begin, workspace_id, changed)
-    for workspace_id in await retention.with_old_events(begin):
-        deleted += await _batches(begin, workspace_id, retention.forget_events)
-    for workspace_id in await retention.with_old_deliveries(begin):
-        deleted += await _batches(begin, workspace_id, retention.forget_deliveries)
+    events = partial(_batches, begin, retention.forget_events)
+    deleted += await in_turn("retention", await retention.with_old_events(begin), events)
+    tries = partial(_batches, begin, retention.forget_deliveries)
+    deleted += await in_turn("retention", await retention.with_old_deliveries(begin), tries)
     return deleted
 
 
-async def _batches(db: Asked, workspace_id: str, forget: Forget) -> int:
-    deleted = 0
-    try:
-        for _ in range(limits.RETENTION_BATCHES_COUNT):
-            batch = await forget(db, workspace_id, limits.RETENTION_BATCH_COUNT)
-            deleted += batch
-            if batch < limits.RETENTION_BATCH_COUNT:
-                break
-    except Busy:
-        # Held up by a transaction of its own: the next pass goes on.
-        pass
-    except Fault as error:
-        occur(LoopFailed, loop="retention", error=error, workspace_id=workspace_id)
-    return deleted
+async def _batches(db: Asked, forget: Forget, workspace_id: str) -> int:
+    size = limits.RETENTION_BATCH_COUNT
+    forget_some = partial(forget, db, workspace_id, size)
+    return await in_pieces(forget_some, size, limits.RETENTION_BATCHES_COUNT)
 
 
 async def _tasks(

@@ -69,20 +69,13 @@ async def heartbeat_review(db: Database, workspace_id: str, call: str) -> str:
     return told
 
 
-class Repeatable(NamedTuple):
-    """What a reviewer's call answers, and whether an earlier one had done it."""
-
-    body: str
-    replayed: bool
-
-
 RELEASE_REVIEW = "select body, replayed from release_review(%(workspace_id)s, %(call)s::json)"
 
 
-async def release_review(db: Database, workspace_id: str, call: str) -> Repeatable:
-    """Gives a review back."""
+async def release_review(db: Database, workspace_id: str, call: str) -> tuple[str, bool]:
+    """Gives a review back; the answer, and whether an earlier call had done it."""
     [row] = await db.many(RELEASE_REVIEW, workspace_id=workspace_id, call=call)
-    return Repeatable(*row)
+    return row[0], row[1]
 
 
 SUBMIT_REVIEW = """

@@ -311,8 +311,7 @@ declare
                        when p_new ->> 'workspace_id' <> p_ws then 'workspace_id' end;
 begin
   if v_field is not null then
-    perform _refuse('validation_failed', jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
-      'field', v_field, 'rule', 'match', 'message', 'must match the task'))));
+    perform _refuse_field(v_field, 'match', 'must match the task');
   end if;
 end $$;
 

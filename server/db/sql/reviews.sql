@@ -229,12 +229,6 @@ begin
   end if;
 end $$;
 
-create function _refuse_field(p_field text, p_rule text, p_message text) returns void language plpgsql as $$
-begin
-  perform _refuse('validation_failed', jsonb_build_object('errors', jsonb_build_array(
-    jsonb_build_object('field', p_field, 'rule', p_rule, 'message', p_message))));
-end $$;
-
 create function _review_answer(p_ws text, p_review_id text) returns text language plpgsql as $$
 declare
   v_body text := (select w.body::text from review_wire w
@@ -515,6 +509,15 @@ begin
     else '{}' end;
 end $$;
 
+-- Refuses a call that was judged so; answers whether it was done already.
+create function _is_repeat(p_code text, p_evidence jsonb) returns boolean language plpgsql as $$
+begin
+  if p_code <> 'replay' then
+    perform _refuse(p_code, p_evidence);
+  end if;
+  return p_code is not null;
+end $$;
+
 -- What the state of a review answers by itself.
 create function _judge_state(p_review review, p_call review_call, p_operation text) returns text
 language sql stable as $$
@@ -583,12 +586,10 @@ begin
   else
     v_met := _judge_review(p_workspace_id, v_call, 'verdict');
   end if;
-  replayed := coalesce(v_met.code = 'replay', false);
+  replayed := _is_repeat(v_met.code, v_met.evidence);
   offers := 0;
   outcomes := '{}';
-  if v_met.code <> 'replay' then
-    perform _refuse(v_met.code, v_met.evidence);
-  elsif not replayed then
+  if not replayed then
     if v_call.outcome = 'rejected' then
       perform _check_rejection(p_workspace_id, v_review);
     end if;
@@ -618,13 +619,9 @@ declare
   v_now timestamptz;
   v_call review_call := json_populate_record(null::review_call, p_call);
   v_review review := _lock_review(p_workspace_id, v_call.review_id);
-  v_met record;
 begin
   v_now := lease_now();
-  v_met := _judge_review(p_workspace_id, v_call, 'heartbeat');
-  if v_met.code is not null then
-    perform _refuse(v_met.code, v_met.evidence);
-  end if;
+  perform _is_repeat(j.code, j.evidence) from _judge_review(p_workspace_id, v_call, 'heartbeat') j;
   update review_lease l
      set heartbeat_at = v_now, lease_until = _longer(l.lease_until, v_now,
            coalesce(v_call.lease_seconds, l.lease_seconds), v_review.deadline_at)
@@ -681,14 +678,10 @@ declare
   v_now timestamptz;
   v_call review_call := json_populate_record(null::review_call, p_call);
   v_review review := _lock_review(p_workspace_id, v_call.review_id);
-  v_met record;
 begin
   v_now := lease_now();
-  v_met := _judge_review(p_workspace_id, v_call, 'release');
-  replayed := coalesce(v_met.code = 'replay', false);
-  if v_met.code <> 'replay' then
-    perform _refuse(v_met.code, v_met.evidence);
-  elsif not replayed then
+  replayed := (select _is_repeat(j.code, j.evidence) from _judge_review(p_workspace_id, v_call, 'release') j);
+  if not replayed then
     perform _log(p_workspace_id, v_now, _put_back(p_workspace_id, v_now, v_call.cause, array[v_review.review_id],
                                                   'release', v_call.reason, v_call.note));
   end if;
@@ -858,10 +851,8 @@ declare
   v_now timestamptz;
   v_gap interval;
 begin
-  insert into beat values ('reviews', clock_timestamp()) on conflict (name) do nothing;
-  select clock_timestamp() - b.at into v_gap from beat b where b.name = 'reviews' for update;
+  v_gap := _since_last('reviews');
   v_now := lease_now();
-  update beat b set at = clock_timestamp() where b.name = 'reviews';
   if v_gap > interval '30 seconds' then
     update review_lease l
        set lease_until = _longer(v_now, v_now, l.lease_seconds, v.deadline_at),

@@ -223,8 +223,7 @@ declare
                       else p_task.concurrency_limit end;
 begin
   if v_key is null and p_given ->> 'concurrency_limit' is not null then
-    perform _refuse('validation_failed', jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
-      'field', 'concurrency_limit', 'rule', 'requires', 'message', 'requires concurrency_key'))));
+    perform _refuse_field('concurrency_limit', 'requires', 'requires concurrency_key');
   end if;
   return p_given || jsonb_build_object('concurrency_limit', case when v_key is not null then coalesce(v_limit, 1) end);
 end $$;
