@@ -15,7 +15,8 @@ from hypothesis.stateful import (
 )
 
 from tests import gates, verdicts
-from tests.drive import Claimed, Drive
+from tests.drive import Drive
+from tests.lease_rules import Holders
 from tests.model import Run, Task
 from tests.review_rules import Reviewers
 from tests.world import World
@@ -41,13 +42,11 @@ FIELDS = st.fixed_dictionaries({
     "review_max_rounds": st.integers(1, 3),
     "review_timeout_seconds": st.sampled_from([60, 600]),
 })  # fmt: skip
-TOKENS = st.sampled_from([0, 0, 60, 110])
 DRAFT = st.sampled_from([False, False, False, True])
 # What the model has by another name than the wire.
 OWN = {"retry_seconds", "slots", "max_total_tokens"}
 some_tasks = precondition(lambda self: self.drive.model.tasks)
 some_runs = precondition(lambda self: any(self.drive.model.runs()))
-some_claims = precondition(lambda self: self.drive.claimed)
 
 
 def told(task: Task, fields: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -63,12 +62,7 @@ def told(task: Task, fields: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"id": task.id, "title": task.id, "retry": retry, **work, **rest, **more}
 
 
-def used(tokens: int) -> dict[str, Any]:
-    """What a call under a lease says was used up."""
-    return {"usage": {"input_tokens": tokens}} if tokens else {}
-
-
-class Life(Reviewers):
+class Life(Reviewers, Holders):
     """What agents, operators, time and crashes can do. A crash is a lease never used again."""
 
     world: ClassVar[World]
@@ -85,9 +79,6 @@ class Life(Reviewers):
     def run(self, pick: int) -> Run:
         runs = list(self.model.runs())
         return runs[pick % len(runs)]
-
-    def held(self, pick: int) -> Claimed:
-        return self.drive.claimed[-1 - pick % len(self.drive.claimed)]
 
     def post(self, code: str | None, path: str, **body: Any) -> Any:
         return self.drive.both(code, lambda: self.drive.operator.post(path, **body))
@@ -217,44 +208,6 @@ class Life(Reviewers):
             self.post(self.model.retry(now, run), f"/api/runs/{run.id}/retry")
         else:
             self.post(self.model.cancel_run(now, run), f"/api/task-runs/{run.id}/cancel")
-
-    @rule(session=st.integers(0, 1), count=st.integers(1, 3), seconds=st.sampled_from([60, 100]))
-    def claim(self, session: int, count: int, seconds: int) -> None:
-        self.drive.claim(session, {"max_runs": count, "lease_seconds": seconds})
-
-    @some_claims
-    @rule(pick=PICK, checkpoint=st.none() | st.integers(1, 2), tokens=TOKENS)
-    def heartbeat(self, pick: int, checkpoint: int | None, tokens: int) -> None:
-        claimed, now = self.held(pick), self.drive.now()
-        body = {"checkpoint": checkpoint} | used(tokens)
-        if self.drive.call(claimed, "heartbeat", body, False):
-            self.model.heartbeat(now, claimed.lease, checkpoint, tokens)
-            self.drive.told_of_budget(claimed.lease)
-
-    @some_claims
-    @rule(pick=PICK, result=st.integers(1, 2), tokens=TOKENS)
-    def complete(self, pick: int, result: int, tokens: int) -> None:
-        claimed, now = self.held(pick), self.drive.now()
-        same = claimed.lease.run.result == result
-        if self.drive.call(claimed, "complete", {"result": result} | used(tokens), same):
-            self.model.complete(now, claimed.lease, result, tokens)
-
-    @some_claims
-    @rule(pick=PICK, error=st.sampled_from(["a", "b"]), retryable=st.booleans(), tokens=TOKENS)
-    def fail(self, pick: int, error: str, retryable: bool, tokens: int) -> None:
-        claimed, now = self.held(pick), self.drive.now()
-        run = claimed.lease.run
-        same = (run.error, run.failure_kind) == (error, "error")
-        body = {"error": error, "retryable": retryable} | used(tokens)
-        if self.drive.call(claimed, "fail", body, same):
-            self.model.fail(now, claimed.lease, error, retryable, tokens)
-
-    @some_claims
-    @rule(pick=PICK, delay=st.sampled_from([0, 0, 30]), tokens=TOKENS)
-    def release(self, pick: int, delay: int, tokens: int) -> None:
-        claimed, now = self.held(pick), self.drive.now()
-        if self.drive.call(claimed, "release", {"delay_seconds": delay} | used(tokens), False):
-            self.model.release(now, claimed.lease, delay, tokens)
 
     @rule(seconds=st.sampled_from([31, 61, 601]), sweep=st.booleans())
     def time_passes(self, seconds: int, sweep: bool) -> None:
