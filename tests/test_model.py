@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
+    initialize,
     invariant,
     precondition,
     rule,
@@ -42,6 +43,8 @@ FIELDS = st.fixed_dictionaries({
     "review_max_rounds": st.integers(1, 3),
     "review_timeout_seconds": st.sampled_from([60, 600]),
 })  # fmt: skip
+# Nothing keeps a task with these from being claimed.
+OPEN = {"auto_enqueue_on_ready": True, "approval_policy": "none", "slots": None}
 DRAFT = st.sampled_from([False, False, False, True])
 # What the model has by another name than the wire.
 OWN = {"retry_seconds", "slots", "max_total_tokens"}
@@ -82,6 +85,15 @@ class Life(Reviewers, Holders):
 
     def post(self, code: str | None, path: str, **body: Any) -> Any:
         return self.drive.both(code, lambda: self.drive.operator.post(path, **body))
+
+    @initialize(some=st.lists(FIELDS, min_size=2, max_size=4), count=st.integers(1, 3))
+    def begin(self, some: list[dict[str, Any]], count: int) -> None:
+        """There is work, and somebody does some of it."""
+        for fields in [*some, *[fields | OPEN for fields in some]]:
+            task = Task(self.drive.name(), **fields)
+            self.drive.create([(task, [])], "/api/tasks", told(task, fields))
+        self.drive.compare()
+        self.drive.claim(0, {"max_runs": count, "lease_seconds": 60})
 
     @rule(fields=FIELDS, picks=st.lists(PICK, max_size=3), parent=st.none() | PICK, draft=DRAFT)
     def create(

@@ -3,9 +3,6 @@
 So does the log, from which they could be made again.
 """
 
-import random
-
-from tests.crowd import crowd
 from tests.factories import Workspace
 from tests.replay import replay
 from tests.throng import Throng
@@ -18,16 +15,6 @@ def test_whatever_is_called_at_once_the_books_stay_in_order(
     """P1, P3, P6, P7, P8; and nobody is answered by an error of the server."""
     loops = servers.start(WORKLEASE_LOOPS=True, WORKLEASE_SWEEP_SECONDS=0.1)
     throng = Throng(workspace)
-    with crowd([world.server.url, loops.server.url], 25) as callers:
-        time, *lines = callers.lines
-        lives = [throng.time(time)]
-        for n, line in enumerate(lines):
-            dice = random.Random(n)
-            if n % 2:
-                lives.append(throng.agent(line, workspace.agent(), dice))
-            else:
-                lives.append(throng.operator(line, workspace.operator, dice))
-        callers.together(lives)
-    assert [met for met in throng.met if met[2] >= 500] == []
+    throng.live([world.server.url, loops.server.url])
     assert {201, 404, 409} < {met[2] for met in throng.met}
     replay(world, workspace.id, workspace.log())

@@ -2,11 +2,11 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tests.client import Client
-from tests.crowd import Line, Reply, request
+from tests.crowd import Line, Reply, crowd, request
 from tests.factories import Agent, Workspace
 
 TASK = {"title": "t", "auto_enqueue_on_ready": True, "retry": {"strategy": "none"}}
@@ -24,11 +24,26 @@ class Step(NamedTuple):
 class Throng:
     """Agents and operators who work on the same few tasks, without any plan."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, parent: str | None = None) -> None:
         self.workspace = workspace
-        self.tasks = [workspace.task().id for _ in range(12)]
+        self.tasks = [workspace.task(parent_task_id=parent).id for _ in range(12)]
         self.runs = ["run_0"]
         self.met: Counter[tuple[Any, ...]] = Counter()
+
+    def live(self, urls: Sequence[str], seed: int = 0) -> None:
+        """Everybody lives at once, each on a connection of its own to one of these servers."""
+        with crowd(urls, 25) as callers:
+            time, *lines = callers.lines
+            lives = [self.time(time)]
+            for n, line in enumerate(lines):
+                dice = random.Random(f"{seed} {n}")
+                if n % 2:
+                    lives.append(self.agent(line, self.workspace.agent(), dice))
+                else:
+                    lives.append(self.operator(line, self.workspace.operator, dice))
+            callers.together(lives)
+        faults = [met for met in self.met if met[2] >= 500]
+        assert not faults, f"the server had a fault: {faults}"
 
     async def agent(self, line: Line, agent: Agent, dice: random.Random) -> None:
         """Claims, and ends what it claimed in one way or another."""
@@ -36,7 +51,9 @@ class Throng:
             wish = {"max_runs": dice.choice([2, 2, 5]), "lease_seconds": 5}
             got = await self._call(line, agent, Step("POST", "/api/agent/tasks/claim-next", wish))
             for claim in got.told["claims"] if got.status == 200 else ():
-                run_id, token = claim["lease"]["run_id"], claim["lease"]["claim_token"]
+                lease = claim["lease"]
+                assert lease["session_id"] == agent.session, "a claim was told to somebody else"
+                run_id, token = lease["run_id"], lease["claim_token"]
                 self.runs.append(run_id)
                 path = f"/api/agent/tasks/{run_id}"
                 for operation, body in _endings(dice):
@@ -90,8 +107,11 @@ class Throng:
         ])  # fmt: skip
 
     async def time(self, line: Line) -> None:
-        """Lets leases lapse now and then."""
-        for _ in range(STEPS):
+        """Lets leases lapse now and then, and stops all claims for a moment."""
+        for n in range(STEPS):
+            for path in ("pause", "resume") if n % 5 == 4 else ():
+                told = request(self.workspace.operator, "POST", f"/api/scheduler/{path}", {})
+                assert (await line.ask(told)).status == 200
             for _ in range(5):
                 await line.ask(request(self.workspace.operator, "GET", "/api/tasks"))
             self.workspace.world.advance(1)

@@ -7,10 +7,13 @@ from pathlib import Path
 from secrets import randbelow
 from typing import Final
 
+from tests.proof import mutants
 from tests.proof.part import Bounds, Part, Told
 
 # By name, what is tried and the share of the time it gets.
-PARTS: Final[dict[str, tuple[Part, float]]] = {}
+PARTS: Final[dict[str, tuple[Part, float]]] = {
+    "mutants": (mutants.prove, 6),
+}
 
 
 def main() -> int:

@@ -1,0 +1,74 @@
+"""What the copies are held against: nothing here knows of any mutant."""
+
+import sys
+from typing import ClassVar, Final
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import invariant, run_state_machine_as_test
+
+from tests.proof.mutants.readers import readers
+from tests.proof.mutants.strangers import strangers
+from tests.proof.mutants.trial import Check, Trial
+from tests.replay import replay
+from tests.test_model import Life
+from tests.throng import Throng
+
+HISTORIES: Final = 30
+CALLS_A_HISTORY: Final = 40
+THRONGS: Final = 3
+
+
+def model(trial: Trial) -> None:
+    """Random histories, call by call beside the reference model; the log is replayed."""
+    run_state_machine_as_test(_observed(trial), settings=_SEARCH)
+
+
+_SEARCH: Final = settings(
+    max_examples=HISTORIES, stateful_step_count=CALLS_A_HISTORY, deadline=None, database=None,
+    phases=[Phase.generate], report_multiple_bugs=False, suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+
+def _observed(trial: Trial) -> type[Life]:
+    """Counts the calls up to the one that was wrong, and not those that show it again."""
+    failed = False
+
+    class Observed(Life):
+        world: ClassVar = trial.world
+
+        def counted(self) -> None:
+            """Not after each call but in the end: it is dear."""
+
+        @invariant()
+        def count(self) -> None:
+            trial.operations += not failed
+
+        def teardown(self) -> None:
+            nonlocal failed
+            before, failed = failed, True
+            if not isinstance(sys.exc_info()[1], Exception):
+                super().teardown()
+                failed = before
+
+    return seed(trial.seed)(Observed)
+
+
+def throng(trial: Trial) -> None:
+    """Two dozen callers without a plan at two servers; books and log are in order afterwards."""
+    world = trial.world
+    loops = trial.servers.start(WORKLEASE_LOOPS=True, WORKLEASE_SWEEP_SECONDS=0.1).server.url
+    for n in range(THRONGS):
+        workspace = world.workspace()
+        crowd = Throng(workspace)
+        try:
+            crowd.live([world.server.url, loops], trial.seed + n)
+        finally:
+            trial.operations += crowd.met.total()
+        faults = workspace.faults()
+        assert not faults, f"books: {', '.join(faults)}"
+        replay(world, workspace.id, workspace.log())
+
+
+CHECKS: Final[dict[str, Check]] = {
+    "model": model, "throng": throng, "readers": readers, "strangers": strangers,
+}  # fmt: skip
