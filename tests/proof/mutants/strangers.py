@@ -16,12 +16,20 @@ from tests.walk import Answer, walk
 
 # What proves something, and the endpoints that hand it out.
 SECRET: Final = re.compile(r"wlt_\d+_[\w-]{43}|wl_key_\w+_[\w-]{20,}|whsec_[\w+/=]+")
-HANDED_OUT: Final = ("/claim-next", "/complete", "/claim", "/keys", "/rotate", "/bridges")
+HANDED_OUT: Final = (
+    "/claim-next",
+    "/complete",
+    "/claim",
+    "/attach-session",
+    "/keys",
+    "/rotate",
+    "/bridges",
+)
 KINDS: Final = ("task", "run", "review", "bridge", "subscription", "agent_session")
 BODIES: Final = {
     (method, re.sub("{task}|{run}", "{id}", path)): body for method, path, body in ABOUT
 }
-MOST_IDS: Final = 3
+MOST_IDS: Final = 1
 
 
 def strangers(trial: Trial) -> None:
@@ -32,10 +40,11 @@ def strangers(trial: Trial) -> None:
     _judge_secrets(answers)
     names = _names(there)
     before = there.snapshot()
-    for by in (here.operator, here.agent("worker", "walker")):
-        for method, path, body, asked in _questions(names):
-            trial.operations += 1
-            _ask(by, method, path, body, asked, names)
+    agent = here.agent("worker", "walker")
+    for method, path, body, asked in _questions(names):
+        trial.operations += 1
+        by = agent if path.startswith("/api/agent/") else here.operator
+        _ask(by, method, path, body, asked, names)
     for path in _lists():
         trial.operations += 1
         told = there.operator.http.get(path, headers=there.operator.sent()).text
@@ -46,12 +55,13 @@ def strangers(trial: Trial) -> None:
 
 
 def _names(there: Workspace) -> dict[str, list[str]]:
-    """The ids of what there is, by kind, the newest of each."""
+    """The ids of what there is, by kind."""
     rows = there.snapshot()
-    return {
+    found = {
         kind: [row[f"{kind.removeprefix('agent_')}_id"] for row in rows[kind]][-MOST_IDS:]
         for kind in KINDS
     } | {"workspace": [there.id]}
+    return {kind: names for kind, names in found.items() if names}
 
 
 def _lists() -> list[str]:
@@ -85,7 +95,7 @@ def _questions(names: dict[str, list[str]]) -> Iterator[tuple[str, str, Any, lis
 def _about(
     route: Route, asked: str, names: dict[str, list[str]]
 ) -> tuple[str, str, Any, list[str]]:
-    others = {"depends_on_id": names["task"][0], "subscription_id": names["subscription"][0]}
+    others = {"depends_on_id": names["task"][0], "subscription_id": "mine"}
     put = {name: others.get(name, asked) for name in re.findall(r"{(\w+)}", route.path)}
     body = None if route.method in ("GET", "DELETE") else BODIES.get((route.method, route.path), {})
     return route.method, route.path.format(**put), body, [*put.values()]
