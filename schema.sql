@@ -2942,10 +2942,11 @@ begin
   return v_gap;
 end $$;
 
--- The runs whose lease lapsed, by workspace, oldest first; leases that were renewed meanwhile are looked at
+-- The runs whose lease lapsed, by workspace, oldest first, but for workspaces that are held up; leases that were renewed meanwhile are looked at
 -- again when they end. The time between sweeps is real time: a gap over 30 s was an outage, in which nobody
 -- could heartbeat, so what lapsed in it is renewed and nothing is returned.
-create function sweep_leases(p_limit int) returns table (workspace_id text, runs text[]) language plpgsql as $$
+create function sweep_leases(p_limit int, p_without text[]) returns table (workspace_id text, runs text[])
+language plpgsql as $$
 declare
   v_now timestamptz;
   v_gap interval;
@@ -2967,6 +2968,7 @@ begin
     select x.workspace_id::text, array_agg(x.run_id::text order by x.run_id)
       from (select l.workspace_id, l.run_id from lease l
              where l.ended_at is null and l.check_at <= v_now and l.lease_until <= v_now
+               and l.workspace_id <> all (p_without)
              order by l.check_at limit p_limit) x
      group by x.workspace_id;
 end $$;

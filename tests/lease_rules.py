@@ -11,6 +11,7 @@ from tests.transitions import Model
 
 PICK = st.integers(0, 99)
 TOKENS = st.sampled_from([0, 0, 60, 110])
+ENDS = st.sampled_from(["heartbeat", "heartbeat", "complete", "fail", "release"])
 some_claims = precondition(lambda self: self.drive.claimed)
 
 
@@ -65,6 +66,23 @@ class Holders(RuleBasedStateMachine):
         claimed, now = self.held(pick), self.drive.now()
         if self.drive.call(claimed, "release", {"delay_seconds": delay} | used(tokens), False):
             self.model.release(now, claimed.lease, delay, tokens)
+
+    @some_claims
+    @rule(pick=PICK, how=ENDS, seconds=st.sampled_from([61, 101]))
+    def come_back(self, pick: int, how: str, seconds: int) -> None:
+        """A worker that was stopped past its lease goes on as if nothing had been."""
+        self.time_passes(seconds, True)
+        if how == "heartbeat":
+            self.heartbeat(pick, seconds, 0)
+        elif how == "complete":
+            self.complete(pick, 1, 60)
+        elif how == "fail":
+            self.fail(pick, "a", True, 0)
+        else:
+            self.release(pick, 0, 0)
+
+    def time_passes(self, seconds: int, sweep: bool) -> None:
+        raise NotImplementedError
 
     @some_claims
     @rule(pick=PICK)

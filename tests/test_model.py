@@ -246,7 +246,8 @@ class Life(Reviewers, Holders):
 
     def teardown(self) -> None:
         self.drive.replay()
-        assert self.drive.workspace.faults() == {}
+        faults = self.drive.workspace.faults()
+        assert not faults, f"books: {', '.join(faults)}"
 
 
 def test_the_server_does_what_the_model_does(world: World) -> None:

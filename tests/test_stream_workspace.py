@@ -6,6 +6,7 @@ from threading import Barrier
 from typing import Any
 
 from server.api.feed import Feed, Subscriber, Told, Topic
+from server.api.turns import Turns
 from server.db.pool import Database, open_pool
 from tests.factories import Agent, Workspace, refused
 from tests.streams import subscribed
@@ -95,7 +96,7 @@ async def _join_meanwhile(own: Workspace, early_id: str, late_id: str) -> tuple[
     async with open_pool(conninfo, 2, 5, 30, prepared=True) as pool:
         slow = SlowDatabase(pool)
         feed = Feed(slow, own.id)
-        early, late = (Subscriber(Topic("task", name), 9) for name in (early_id, late_id))
+        early, late = (Subscriber(Turns(), Topic("task", name), 9) for name in (early_id, late_id))
         slow.going.set()
         await feed.join(early)
         slow.going.clear()
@@ -123,14 +124,15 @@ async def _admitted_meanwhile(own: Workspace, task_id: str) -> Told | None:
     """What a stream is told that was counted before a page was read, and joined after it."""
     conninfo, topic = own.world.server.conninfo, Topic("workspace", "")
     async with open_pool(conninfo, 2, 5, 30, prepared=True) as pool:
-        feed, early, late = Feed(pool, own.id), Subscriber(topic, 9), Subscriber(topic, 9)
+        feed = Feed(pool, own.id)
+        early, late = (Subscriber(Turns(), topic, 9) for _ in range(2))
         await feed.join(early)
         feed.admit(late)
         await asyncio.to_thread(own.cancel, task_id)
         feed.hint()
         assert await early.take(60) is not None
         await feed.join(late)
-        told = await late.take(0)
+        told = await late.take(0.01)
         feed.leave(early)
         feed.leave(late)
         return told

@@ -17,4 +17,5 @@ def test_whatever_is_called_at_once_the_books_stay_in_order(
     throng = Throng(workspace)
     throng.live([world.server.url, loops.server.url])
     assert {201, 404, 409} < {met[2] for met in throng.met}
+    assert workspace.miscounts() == {}
     replay(world, workspace.id, workspace.log())

@@ -846,7 +846,8 @@ end $$;
 
 -- The reviews whose deadline has passed or whose lease lapsed, by workspace. As with sweep_leases(): after a gap
 -- of over 30 s, in which nobody could heartbeat, what lapsed in it is renewed and nothing is returned.
-create function late_reviews(p_limit int) returns table (workspace_id text, reviews text[]) language plpgsql as $$
+create function late_reviews(p_limit int, p_without text[]) returns table (workspace_id text, reviews text[])
+language plpgsql as $$
 declare
   v_now timestamptz;
   v_gap interval;
@@ -871,10 +872,11 @@ begin
     select x.workspace_id::text, array_agg(x.review_id::text order by x.review_id) from (
       (select l.workspace_id, l.review_id from review_lease l
         where l.ended_at is null and l.check_at <= v_now and l.lease_until <= v_now
-        order by l.check_at limit p_limit)
+          and l.workspace_id <> all (p_without) order by l.check_at limit p_limit)
       union
       (select v.workspace_id, v.review_id from review v
-        where v.check_at <= v_now order by v.check_at limit p_limit)) x
+        where v.check_at <= v_now and v.workspace_id <> all (p_without)
+        order by v.check_at limit p_limit)) x
      group by x.workspace_id;
 end $$;
 

@@ -87,7 +87,7 @@ IN_PARTS: Final = (
             )""",
     ),
     Mutant(
-        "the answers of a batch go to the wrong callers", "P1", "throng", "server/api/batch.py",
+        "the answers of a batch go to the wrong callers", "P1", "rush", "server/api/batch.py",
         "in zip(batch, answers, strict=True)", "in zip(batch, reversed(answers), strict=True)",
     ),
     Mutant(

@@ -18,7 +18,7 @@ IN_SCHEMA: Final = (
         "delete from offer o where false and o.ctid = any (array(select x.offer_place",
     ),
     _mutant(
-        "P1", "a claim does not hold the offers that it looks at", "throng",
+        "P1", "a claim does not hold the offers that it looks at", "rush",
         """and k.priority >= p_team.priority_min
             for no key update skip locked) o""",
         "and k.priority >= p_team.priority_min) o",
@@ -92,32 +92,32 @@ IN_SCHEMA: Final = (
         "    exit when v_changed is null;\n", "    exit;\n",
     ),
     _mutant(
-        "P7", "two dependencies that end in one transaction count once", "throng",
+        "P7", "two dependencies that end in one transaction count once", "rush",
         "sum(case when satisfied then -1 else 1 end)::int as more",
         "min(case when satisfied then -1 else 1 end)::int as more",
     ),
     _mutant(
-        "P7", "a task is made without holding what it waits for", "throng",
+        "P7", "a task is made without holding what it waits for", "rush",
         """select unnest(x.parent_task_id || x.depends_on) from unnest(v_tasks) x))
       order by t.task_id for share;""",
         """select unnest(x.parent_task_id || x.depends_on) from unnest(v_tasks) x))
       order by t.task_id;""",
     ),
     _mutant(
-        "P7", "the tasks that wait are not locked with the one that ends", "throng",
+        "P7", "the tasks that wait are not locked with the one that ends", "rush",
         """perform 1 from task t where t.workspace_id = p_ws and t.task_id = any (v_waiting_ids)
       order by t.task_id for no key update;""",
         "",
     ),
     _mutant(
-        "P8", "the log is numbered without its lock", "throng",
+        "P8", "the log is numbered without its lock", "rush",
         """perform _plan_for(cardinality(p_events));
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
 """,
         "perform _plan_for(cardinality(p_events));\n",
     ),
     _mutant(
-        "P8", "a claim numbers its events without the log's lock", "throng",
+        "P8", "a claim numbers its events without the log's lock", "rush",
         "l.name = 'log' for no key update;\n  -- A pause commits under this lock",
         "l.name = 'log';\n  -- A pause commits under this lock",
     ),

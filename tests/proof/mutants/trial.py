@@ -64,8 +64,8 @@ def attempt(check: Check, mutant: Mutant | None, postgres: str, seed: int) -> Ve
                 found = told(error)
             seconds = time.monotonic() - began
             trial.world.close()
-            logs = "".join(process.server.log.read_text() for process in servers.started)
-    for unrun in UNRUN.findall(logs):
+            errors = [str(error) for each in servers.started for error in each.server.errors()]
+    for unrun in UNRUN.findall("\n".join(errors)):
         raise StaleError(f"{mutant and mutant.meaning}: cannot be run: {unrun}")
     return Verdict(found, trial.operations, seconds)
 
