@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from tests.proof.mutants.readers import readers
-from tests.proof.mutants.rush import rush
+from tests.proof.mutants.rush import race, rush
 from tests.proof.mutants.strangers import strangers
 from tests.proof.mutants.trial import Check, Trial
 from tests.replay import replay
@@ -71,5 +71,6 @@ def throng(trial: Trial) -> None:
 
 
 CHECKS: Final[dict[str, Check]] = {
-    "model": model, "throng": throng, "rush": rush, "readers": readers, "strangers": strangers,
+    "model": model, "throng": throng, "rush": rush, "race": race, "readers": readers,
+    "strangers": strangers,
 }  # fmt: skip

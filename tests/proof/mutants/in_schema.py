@@ -18,7 +18,7 @@ IN_SCHEMA: Final = (
         "delete from offer o where false and o.ctid = any (array(select x.offer_place",
     ),
     _mutant(
-        "P1", "a claim does not hold the offers that it looks at", "rush",
+        "P1", "a claim does not hold the offers that it looks at", "race",
         """and k.priority >= p_team.priority_min
             for no key update skip locked) o""",
         "and k.priority >= p_team.priority_min) o",
@@ -84,7 +84,7 @@ IN_SCHEMA: Final = (
         "                  when r.available_at > p_now then r.available_at\n", "",
     ),
     _mutant(
-        "P6", "a claim does not look at the scheduler again under the log's lock", "throng",
+        "P6", "a claim does not look at the scheduler again under the log's lock", "rush",
         "if v_newest.paused then", "if false then",
     ),
     _mutant(
