@@ -12,6 +12,7 @@ from tests.transitions import Model
 PICK = st.integers(0, 99)
 TOKENS = st.sampled_from([0, 0, 60, 110])
 ENDS = st.sampled_from(["heartbeat", "heartbeat", "complete", "fail", "release"])
+WHO = st.sampled_from(["worker", "eve"])
 some_claims = precondition(lambda self: self.drive.claimed)
 
 
@@ -68,10 +69,14 @@ class Holders(RuleBasedStateMachine):
             self.model.release(now, claimed.lease, delay, tokens)
 
     @some_claims
-    @rule(pick=PICK, how=ENDS, seconds=st.sampled_from([61, 101]))
-    def come_back(self, pick: int, how: str, seconds: int) -> None:
+    @rule(pick=PICK, how=ENDS, seconds=st.sampled_from([61, 101]), by=st.sampled_from([0, 1, None]))
+    def come_back(self, pick: int, how: str, seconds: int, by: int | None) -> None:
         """A worker that was stopped past its lease goes on as if nothing had been."""
         self.time_passes(seconds, True)
+        if by is not None:
+            self.drive.compare()
+            self.claim(by, 3, 60)
+            pick = pick % 4 + 3
         if how == "heartbeat":
             self.heartbeat(pick, seconds, 0)
         elif how == "complete":
@@ -81,7 +86,24 @@ class Holders(RuleBasedStateMachine):
         else:
             self.release(pick, 0, 0)
 
+    @rule(session=st.integers(0, 1), fails=st.booleans(), who=WHO)
+    def work(self, session: int, fails: bool, who: str) -> None:
+        """Does the next run; then somebody looks for something to review."""
+        count = len(self.drive.claimed)
+        self.claim(session, 1, 60)
+        if len(self.drive.claimed) > count:
+            self.fail(0, "a", False, 0) if fails else self.complete(0, 1, 0)
+            self.drive.compare()
+            self.same_reviews()
+            self.claim_review(who, 60)
+
     def time_passes(self, seconds: int, sweep: bool) -> None:
+        raise NotImplementedError
+
+    def same_reviews(self) -> None:
+        raise NotImplementedError
+
+    def claim_review(self, who: str, seconds: int) -> None:
         raise NotImplementedError
 
     @some_claims
