@@ -844,16 +844,26 @@ end $$;
 
 -- ══ Time ════════════════════════════════════════════════════════════════════════════════════════════════════
 
+create type review_place as (workspace_id text, review_id text);
+
 -- The reviews whose deadline has passed or whose lease lapsed, by workspace. As with sweep_leases(): after a gap
 -- of over 30 s, in which nobody could heartbeat, what lapsed in it is renewed and nothing is returned.
 create function late_reviews(p_limit int) returns table (workspace_id text, reviews text[]) language plpgsql as $$
 declare
   v_now timestamptz;
   v_gap interval;
+  v_renewed review_place[];
 begin
   v_gap := _since_last('reviews');
   v_now := lease_now();
   if v_gap > interval '30 seconds' then
+    perform 1
+       from (select l.workspace_id, v.run_id from review_lease l
+               join review v on v.workspace_id = l.workspace_id and v.review_id = l.review_id
+              where l.ended_at is null and l.check_at <= v_now and l.lease_until between v_now - v_gap and v_now
+              order by 1, 2) x
+       cross join lateral (select from run r
+         where r.workspace_id = x.workspace_id and r.run_id = x.run_id for no key update) r;
     update review_lease l
        set lease_until = _longer(v_now, v_now, l.lease_seconds, v.deadline_at),
            check_at = _longer(v_now, v_now, l.lease_seconds, v.deadline_at)
@@ -862,11 +872,19 @@ begin
        and v.workspace_id = l.workspace_id and v.review_id = l.review_id and v.deadline_at > v_now;
     return;
   end if;
+  -- The run is the lock of its reviews. One that somebody holds is looked at in the next pass.
+  v_renewed := array(select row(r.workspace_id, x.review_id)::review_place
+    from (select l.workspace_id, l.review_id, v.run_id from review_lease l
+            join review v on v.workspace_id = l.workspace_id and v.review_id = l.review_id
+           where l.ended_at is null and l.check_at <= v_now and l.lease_until > v_now
+           order by l.check_at limit p_limit) x
+    cross join lateral (select k.workspace_id from run k
+      where k.workspace_id = x.workspace_id and k.run_id = x.run_id for no key update skip locked) r);
   update review_lease l set check_at = l.lease_until
-    from (select x.workspace_id, x.review_id, x.fence from review_lease x
-           where x.ended_at is null and x.check_at <= v_now and x.lease_until > v_now
-           order by x.check_at limit p_limit for no key update skip locked) x
-   where l.workspace_id = x.workspace_id and l.review_id = x.review_id and l.fence = x.fence;
+    from unnest(v_renewed) x
+    cross join lateral (select k.ctid from review_lease k
+      where k.workspace_id = x.workspace_id and k.review_id = x.review_id and k.ended_at is null offset 0) k
+   where l.ctid = k.ctid;
   return query
     select x.workspace_id::text, array_agg(x.review_id::text order by x.review_id) from (
       (select l.workspace_id, l.review_id from review_lease l
@@ -936,6 +954,8 @@ end $$;
 
 -- Leaves a review that could not be dealt with for a minute, so that it does not hold up the others.
 create function set_review_aside(p_workspace_id text, p_review_id text) returns void language sql as $$
+  select _lock_runs(p_workspace_id, array(select v.run_id from review v
+    where v.workspace_id = p_workspace_id and v.review_id = p_review_id));
   update review v set check_at = lease_now() + interval '1 minute'
    where v.workspace_id = p_workspace_id and v.review_id = p_review_id and v.check_at is not null;
   update review_lease l set check_at = lease_now() + interval '1 minute'

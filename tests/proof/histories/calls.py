@@ -68,7 +68,7 @@ class Call:
         text = self.content.decode(errors="replace")[:200]
         fate = f" [{self.fate}]" if self.fate else ""
         return (
-            f"[{self.begun}-{ended}] {who}: {self.method} {self.path} {text}"
+            f"#{self.number} [{self.begun}-{ended}] {who}: {self.method} {self.path} {text}"
             f" -> {answer}{again}{fate}"
         )
 

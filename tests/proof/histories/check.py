@@ -51,9 +51,10 @@ class Judgement:
 
     def _story(self, task_id: str, found: Found) -> str:
         calls: Sequence[Call] = self.ledger.calls
-        lines = [f"no order of these calls fits the contract. Task {task_id}, so far:"]
-        lines += [f"  {op.kind}: {calls[op.call]}" for op in found.way]
-        lines.append("what could come next, and what would have been due:")
+        lines = [f"no order of the calls on task {task_id} fits the contract. All of them:"]
+        history = sorted(self.reading.history[task_id], key=lambda op: op.begun)
+        lines += [f"  {op.kind}: {calls[op.call]}" for op in history]
+        lines.append(f"calls {[op.call for op in found.way]} fit in this order, then none:")
         for op, dues in found.stuck:
             wrong = [
                 {name: (due.get(name), told) for name, told in (op.answer or {}).items()

@@ -140,7 +140,7 @@ class Reading:
                 if op.kind in ("cancel", "pause", "resume"):
                     answer = op.answer and {"code": op.answer["code"]}
                     kind, cancels = f"{op.kind}_above", op.kind == "cancel"
-                    if op.answer and op.answer["code"] and op.kind != "pause":
+                    if op.answer and op.answer["code"]:
                         continue
                     seen = {} if cancels and answer else answer
                     self.history[task_id].append(op._replace(kind=kind, answer=seen))

@@ -11,7 +11,7 @@ from server.db import embedded, schema
 from tests.serving import Server
 
 SERVERS = 2
-SETTINGS = {"WORKLEASE_SWEEP_SECONDS": 0.2, "WORKLEASE_REVIEW_MAX_EXPIRIES": 1000}
+SETTINGS = {"WORKLEASE_SWEEP_SECONDS": 0.2, "WORKLEASE_REVIEW_MAX_EXPIRIES": 100}
 Starts = Callable[[str, Path], Server]
 
 

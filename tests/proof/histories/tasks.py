@@ -52,7 +52,7 @@ def resume(state: State, op: Op, world: World) -> list[Way]:
 
 def pause_above(state: State, op: Op, world: World) -> list[Way]:
     paused = state._replace(paused=state.paused | {op.args["task"]})
-    return [(paused, {"code": None}), *no(state, "task_already_terminal")]
+    return [(paused, {"code": None})]
 
 
 def resume_above(state: State, op: Op, world: World) -> list[Way]:
