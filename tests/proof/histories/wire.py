@@ -35,6 +35,7 @@ class Wire:
         self.calm = False
         self._patient = 0
         self._lines: set[asyncio.StreamWriter] = set()
+        self._served: list[asyncio.Task[None] | None] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> str:
@@ -46,7 +47,7 @@ class Wire:
         """Sees what is under way to its end, and hangs up."""
         self._server.close()
         self.cut()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(task for task in self._served if task))
 
     async def quiet(self) -> None:
         """Returns when nothing is under way any more that no client waits for."""
@@ -60,6 +61,7 @@ class Wire:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._lines.add(writer)
+        self._served.append(asyncio.current_task())
         line = _Line(self)
         with suppress(*GONE):
             while True:
@@ -105,7 +107,7 @@ class Wire:
             await self.ledger.later(self.dice.randint(*LATE))
             self._patient -= 1
         raw = await line.exchange(call, cut=call.fate == "cut")
-        if raw is None or call.fate == "lost":
+        if raw is None or call.fate == "lost" or writer.is_closing():
             return False
         writer.write(raw)
         return True
