@@ -11,7 +11,7 @@ import psycopg
 from server.db import schema
 from tests.proof.histories.agents import LEASE_SECONDS
 from tests.proof.histories.calls import Ledger
-from tests.proof.histories.field import Caller
+from tests.proof.histories.field import Caller, Field
 from tests.proof.histories.stage import Stage
 from tests.proof.histories.wire import RATES, Wire
 
@@ -33,10 +33,11 @@ class Chaos:
     """Disturbs a round; `met` counts what happened."""
 
     def __init__(
-        self, stage: Stage, wire: Wire, callers: Sequence[Caller], dice: random.Random,
-        faults: frozenset[str],
+        self, stage: Stage, wire: Wire, field: Field, callers: Sequence[Caller],
+        dice: random.Random, faults: frozenset[str],
     ) -> None:  # fmt: skip
-        self.stage, self.wire, self.callers, self.dice = stage, wire, callers, dice
+        self.stage, self.wire, self.field, self.callers = stage, wire, field, callers
+        self.dice = dice
         self.met: Counter[str] = Counter()
         known: dict[str, Callable[[], Awaitable[None]]] = {
             "server killed": self._kill, "database restarted": self._restart,
@@ -46,10 +47,14 @@ class Chaos:
         self.kinds = {name: how for name, how in known.items() if name in faults}
 
     async def rage(self, ledger: Ledger, apart: int, calls: int) -> None:
-        """Goes on until so many calls were made: one disturbance after so many calls, about."""
-        weights = [WEIGHTS[name] for name in self.kinds]
+        """Goes on until so many calls were made: one disturbance after so many calls, about.
+
+        First of each kind one, then any.
+        """
         while self.kinds and len(ledger.calls) < calls:
             await ledger.later(self.dice.randint(apart // 2, apart * 3 // 2))
+            weights = [0 if self.met[name] else 1 for name in self.kinds]
+            weights = weights if any(weights) else [WEIGHTS[name] for name in self.kinds]
             [name] = self.dice.choices(list(self.kinds), weights)
             await self.kinds[name]()
             self.met[name] += 1
@@ -58,10 +63,18 @@ class Chaos:
         await self.stage.kill(self.dice.choice(self.stage.servers))
 
     async def _restart(self) -> None:
-        await self.stage.restart(signal.SIGINT)
+        await self._away(signal.SIGINT)
 
     async def _crash(self) -> None:
-        await self.stage.restart(self.dice.choice([signal.SIGQUIT, signal.SIGKILL]))
+        await self._away(self.dice.choice([signal.SIGQUIT, signal.SIGKILL]))
+
+    async def _away(self, how: signal.Signals) -> None:
+        """Clients that are refused meanwhile wait until the database is back."""
+        self.field.up.clear()
+        try:
+            await self.stage.restart(how)
+        finally:
+            self.field.up.set()
 
     async def _drop(self) -> None:
         await asyncio.to_thread(_drop_all, self.stage.conninfo)

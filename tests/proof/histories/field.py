@@ -32,6 +32,9 @@ class Field:
         self.runs: deque[str] = deque(maxlen=16)
         self.reviews: deque[Known] = deque(maxlen=4)
         self.over = False
+        # Not set while the database is away.
+        self.up = asyncio.Event()
+        self.up.set()
         # How many claims went away empty since tasks were last made.
         self.hungry = 0
         self.breaches: list[str] = []
@@ -65,6 +68,7 @@ class Caller:
 
     async def call(self, method: str, path: str, body: Any = None, key: str = "") -> Reply | None:
         """The answer; None if the connection broke before it came."""
+        await self.field.up.wait()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 if self._line is None or self._line.closed.done():

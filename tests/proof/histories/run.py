@@ -65,12 +65,13 @@ class Round:
         field = Field(await wire.open(), self.ledger, workspace.name)
         callers = self._callers(field, workspace)
         clock = Clock(self.stage.conninfo, self.ledger, random.Random(self.seed + 1))
-        chaos = Chaos(self.stage, wire, callers, random.Random(self.seed + 2), self.faults)
+        chaos = Chaos(self.stage, wire, field, callers, random.Random(self.seed + 2), self.faults)
         async with asyncio.TaskGroup() as group:
             for caller in callers:
                 group.create_task(caller.live())
             group.create_task(clock.pass_by(LAPSED, self.calls))
-            group.create_task(chaos.rage(self.ledger, DISTURBED, self.calls))
+            apart = min(DISTURBED, self.calls // 8)
+            group.create_task(chaos.rage(self.ledger, apart, self.calls))
             await self.ledger.later(self.calls)
             field.over = wire.calm = True
             self.ledger.hurry()

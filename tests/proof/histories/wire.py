@@ -76,13 +76,15 @@ class Wire:
         line.close()
 
     def _fate(self) -> str:
-        roll = 0 if self.calm else self.dice.randrange(1000)
-        for fault, rate in self.rates.items():
-            if not self.calm and roll < rate:
-                self.met[fault] += 1
-                return fault
-            roll -= rate
-        return ""
+        """What becomes of the next call: of the kinds that fail first each one, then any."""
+        if self.calm or self.dice.randrange(1000) >= sum(self.rates.values()):
+            return ""
+        weights = [0 if self.met[kind] else 1 for kind in self.rates]
+        [fate] = self.dice.choices(
+            list(self.rates), weights if any(weights) else [*self.rates.values()]
+        )
+        self.met[fate] += 1
+        return fate
 
     def _ask(self, message: tuple[bytes, bytes], fate: str) -> Call:
         first, *lines = message[0].decode("latin-1").split("\r\n")
