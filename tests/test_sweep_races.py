@@ -13,7 +13,7 @@ from tests.factories import Held, Workspace
 from tests.world import LOOKED_NOW, World
 
 # A pass of the sweep, and of the loop that looks after reviews, that takes its time to commit.
-SWEEP, LOOK = "select sweep_leases(100)", "select late_reviews(100)"
+SWEEP, LOOK = "select sweep_leases(100, '{}')", "select late_reviews(100, '{}')"
 ENDS = {"complete": "completed", "fail": "failed", "release": "queued", "heartbeat": "running"}
 
 
