@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from tests import gates, verdicts
 from tests.drive import Drive
-from tests.lease_rules import Holders
+from tests.lease_rules import WHO, Holders
 from tests.model import Run, Task
 from tests.review_rules import Reviewers
 from tests.world import World
@@ -86,12 +86,14 @@ class Life(Reviewers, Holders):
     def post(self, code: str | None, path: str, **body: Any) -> Any:
         return self.drive.both(code, lambda: self.drive.operator.post(path, **body))
 
-    @initialize(some=st.lists(FIELDS, min_size=2, max_size=4), count=st.integers(1, 3))
-    def begin(self, some: list[dict[str, Any]], count: int) -> None:
-        """There is work, and somebody does some of it."""
+    @initialize(some=st.lists(FIELDS, min_size=2, max_size=4), count=st.integers(1, 3), who=WHO)
+    def begin(self, some: list[dict[str, Any]], count: int, who: str) -> None:
+        """There is work: some is done, some is in hand."""
         for fields in [*some, *[fields | OPEN for fields in some]]:
             task = Task(self.drive.name(), **fields)
             self.drive.create([(task, [])], "/api/tasks", told(task, fields))
+        self.drive.compare()
+        self.work(0, False, who)
         self.drive.compare()
         self.drive.claim(0, {"max_runs": count, "lease_seconds": 60})
 

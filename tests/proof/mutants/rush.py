@@ -9,10 +9,10 @@ from tests.factories import Agent, Workspace
 from tests.proof.mutants.trial import Trial
 from tests.replay import replay
 
-ROUNDS: Final = 40
-LOOK_EVERY: Final = 8
+ROUNDS: Final = 30
+LOOK_EVERY: Final = 5
 RACERS: Final = 3
-RACES: Final = 600
+RACES: Final = 400
 ONE: Final = {"title": "wanted", "auto_enqueue_on_ready": True}
 AGENTS: Final = 24
 CALLERS: Final = 40
