@@ -28,7 +28,10 @@ class Holders(RuleBasedStateMachine):
     model: Model
 
     def held(self, pick: int) -> Claimed:
-        return self.drive.claimed[-1 - pick % len(self.drive.claimed)]
+        """The newest for 0; of all for an even number, of those that live for an odd one."""
+        live = [claimed for claimed in self.drive.claimed if claimed.lease.ended is None]
+        among = live if live and pick % 2 else self.drive.claimed
+        return among[-1 - pick // 2 % len(among)]
 
     @rule(session=st.integers(0, 1), count=st.integers(1, 3), seconds=st.sampled_from([60, 100]))
     def claim(self, session: int, count: int, seconds: int) -> None:
@@ -69,22 +72,33 @@ class Holders(RuleBasedStateMachine):
             self.model.release(now, claimed.lease, delay, tokens)
 
     @some_claims
-    @rule(pick=PICK, how=ENDS, seconds=st.sampled_from([61, 101]), by=st.sampled_from([0, 1, None]))
-    def come_back(self, pick: int, how: str, seconds: int, by: int | None) -> None:
+    @rule(pick=PICK, how=ENDS, told=st.integers(1, 2), by=st.sampled_from([0, 1, None]))
+    def come_back(self, pick: int, how: str, told: int, by: int | None) -> None:
         """A worker that was stopped past its lease goes on as if nothing had been."""
-        self.time_passes(seconds, True)
+        old = self.held(pick)
+        self.heartbeat(pick, told, 0)
+        self.time_passes(101, True)
         if by is not None:
             self.drive.compare()
             self.claim(by, 3, 60)
-            pick = pick % 4 + 3
+            self.heartbeat(0, told, 0)
+        late = 2 * (len(self.drive.claimed) - 1 - self.drive.claimed.index(old))
         if how == "heartbeat":
-            self.heartbeat(pick, seconds, 0)
+            self.heartbeat(late, 3 - told, 0)
         elif how == "complete":
-            self.complete(pick, 1, 60)
+            self.complete(late, 1, 60)
         elif how == "fail":
-            self.fail(pick, "a", True, 0)
+            self.fail(late, "a", True, 0)
         else:
-            self.release(pick, 0, 0)
+            self.release(late, 0, 0)
+
+    @some_claims
+    @rule(pick=PICK, session=st.integers(0, 1))
+    def spend(self, pick: int, session: int) -> None:
+        """Gives back what took much of its budget, and takes the next."""
+        self.release(pick, 0, 110)
+        self.drive.compare()
+        self.claim(session, 1, 60)
 
     @rule(session=st.integers(0, 1), fails=st.booleans(), who=WHO)
     def work(self, session: int, fails: bool, who: str) -> None:

@@ -44,7 +44,7 @@ FIELDS = st.fixed_dictionaries({
     "review_timeout_seconds": st.sampled_from([60, 600]),
 })  # fmt: skip
 # Nothing keeps a task with these from being claimed.
-OPEN = {"auto_enqueue_on_ready": True, "approval_policy": "none", "slots": None}
+OPEN = {"auto_enqueue_on_ready": True, "approval_policy": "none"}
 DRAFT = st.sampled_from([False, False, False, True])
 # What the model has by another name than the wire.
 OWN = {"retry_seconds", "slots", "max_total_tokens"}
@@ -89,9 +89,12 @@ class Life(Reviewers, Holders):
     @initialize(some=st.lists(FIELDS, min_size=2, max_size=4), count=st.integers(1, 3), who=WHO)
     def begin(self, some: list[dict[str, Any]], count: int, who: str) -> None:
         """There is work: some is done, some is in hand."""
-        for fields in [*some, *[fields | OPEN for fields in some]]:
+        for fields in [fields | OPEN for fields in some]:
             task = Task(self.drive.name(), **fields)
             self.drive.create([(task, [])], "/api/tasks", told(task, fields))
+        for fields, on in zip(some, list(self.model.tasks), strict=True):
+            task = Task(self.drive.name(), **fields)
+            self.drive.create([(task, [on])], "/api/tasks", told(task, fields, depends_on=[on]))
         self.drive.compare()
         self.work(0, False, who)
         self.drive.compare()
@@ -190,9 +193,13 @@ class Life(Reviewers, Holders):
     @rule(pick=PICK, how=st.sampled_from(["pause", "resume", "resume"]))
     def pause(self, pick: int, how: str) -> None:
         paused = [task for task in self.model.tasks.values() if task.paused]
-        task = paused[pick % len(paused)] if paused and how == "resume" else self.task(pick)
+        waiting = [run.task for run in self.model.queue(self.drive.now())]
+        some = paused if how == "resume" else waiting
+        task = some[pick % len(some)] if some and pick % 3 else self.task(pick)
         code = gates.pause(self.model, self.drive.now(), task, how)
         self.post(code, f"/api/tasks/{task.id}/{how}", reason="seen")
+        self.drive.compare()
+        self.claim(0, 3, 60)
 
     @rule(how=st.sampled_from(["pause", "resume", "resume"]))
     def switch(self, how: str) -> None:

@@ -1,4 +1,4 @@
-"""The breaks of the proof still fit the product, and a few of them are seen; `make proof` does all."""
+"""The breaks of the proof fit the product, and a few of them are seen; `make proof` does all."""
 
 import pytest
 

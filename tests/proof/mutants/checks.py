@@ -14,14 +14,11 @@ from tests.proof.mutants.readers import readers
 from tests.proof.mutants.rush import race, rush
 from tests.proof.mutants.strangers import strangers
 from tests.proof.mutants.trial import Check, Trial
-from tests.replay import replay
 from tests.serving import Server
 from tests.test_model import Life
-from tests.throng import Throng
 
 HISTORIES: Final = 30
 CALLS_A_HISTORY: Final = 40
-THRONGS: Final = 2
 CALLS: Final = 1500
 # Those that break the servers or the database take longer than they tell.
 FAULTS: Final = ALL - {"server killed", "database restarted", "database killed"}
@@ -62,22 +59,6 @@ def _observed(trial: Trial) -> type[Life]:
     return seed(trial.seed)(Observed)
 
 
-def throng(trial: Trial) -> None:
-    """Two dozen callers without a plan at two servers; books and log are in order afterwards."""
-    world = trial.world
-    loops = trial.servers.start(WORKLEASE_LOOPS=True, WORKLEASE_SWEEP_SECONDS=0.1).server.url
-    for n in range(THRONGS):
-        workspace = world.workspace()
-        crowd = Throng(workspace)
-        try:
-            crowd.live([world.server.url, loops], trial.seed + n)
-        finally:
-            trial.operations += crowd.met.total()
-        faults = workspace.faults()
-        assert not faults, f"books: {', '.join(faults)}"
-        replay(world, workspace.id, workspace.log())
-
-
 def histories(trial: Trial) -> None:
     """Clients over a bad network; what each was told must fit into one order."""
     directory = trial.servers.directory / "stage"
@@ -96,6 +77,6 @@ def histories(trial: Trial) -> None:
 
 
 CHECKS: Final[dict[str, Check]] = {
-    "model": model, "throng": throng, "rush": rush, "race": race, "readers": readers,
+    "model": model, "rush": rush, "race": race, "readers": readers,
     "strangers": strangers, "histories": histories,
 }  # fmt: skip

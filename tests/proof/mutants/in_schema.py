@@ -81,7 +81,8 @@ IN_SCHEMA: Final = (
     ),
     _mutant(
         "P6", "a run is offered before its time", "model",
-        "                  when r.available_at > p_now then r.available_at\n", "",
+        "                  when r.available_at > p_now then r.available_at\n",
+        "                  when r.available_at > 'infinity' then r.available_at\n",
     ),
     _mutant(
         "P6", "a claim does not look at the scheduler again under the log's lock", "rush",

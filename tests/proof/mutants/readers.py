@@ -37,7 +37,11 @@ def readers(trial: Trial) -> None:
         Follower(workspace, url, path, below, random.Random(f"{trial.seed} {path} {n}"))
         for path, below in paths.items() for n in range(READERS_A_PATH)
     ]  # fmt: skip
-    with receiving() as receiver, ThreadPoolExecutor(len(followers)) as pool:
+    latecomers = [
+        Follower(workspace, url, path, below, random.Random(trial.seed))
+        for path, below in paths.items()
+    ]
+    with receiving() as receiver, ThreadPoolExecutor(2 * len(followers)) as pool:
         hook = bridge(workspace, receiver.url, workspace_event_types=list(TOLD))
         subscribe(workspace, part.id, hook, event_types=list(OF_PART))
         reading = [pool.submit(follower.read) for follower in followers]
@@ -45,8 +49,10 @@ def readers(trial: Trial) -> None:
         try:
             throng.live([trial.world.server.url, url], trial.seed)
             workspace.operator.patch(f"/api/tasks/{part.id}", title=END)
+            reading += [pool.submit(late.read) for late in latecomers]
             _until(reading)
         finally:
+            followers += latecomers
             trial.operations += throng.met.total() + sum(len(each.seen) for each in followers)
             for process in trial.servers.started[1:]:
                 process.server.kill()
@@ -82,7 +88,7 @@ class Follower:
             while not (self.seen and _is_end(self.seen[-1].data)):
                 after = self.seen[-1].id if self.seen else 0
                 with subscribed(self.client, self.path, after_sequence=after) as stream:
-                    self._follow(stream, self.dice.randint(1, 400))
+                    self._follow(stream, self.dice.choice((5, 50, 500, 5000)))
 
     def _follow(self, stream: Subscriber, count: int) -> None:
         for _ in range(count):
