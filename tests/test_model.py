@@ -23,26 +23,25 @@ from tests.review_rules import Reviewers
 from tests.world import World
 
 QUICK = settings(max_examples=12, stateful_step_count=40, deadline=None, derandomize=True)
-POLICIES = st.sampled_from(["block", "cancel", "run"])
-WAITS = st.sampled_from([0, 30])
 PICK = st.integers(0, 99)
-FIELDS = st.fixed_dictionaries({
-    "on_dependency_failure": POLICIES,
-    "auto_enqueue_on_ready": st.sampled_from([True, True, True, False]),
-    "max_attempts": st.integers(1, 4),
-    "priority": st.sampled_from(["low", "medium", "high"]),
-    "retry_seconds": WAITS,
-    "max_lease_expiries": st.integers(1, 3),
-    "deadline_seconds": st.sampled_from([None, None, 90]),
-    "slots": st.sampled_from([None, None, ("a", 1), ("a", 2), ("b", 1)]),
-    "max_total_tokens": st.sampled_from([None, None, None, 100, 200]),
-    "approval_policy": st.sampled_from(["none", "none", "none", "manual"]),
-    "approval_timeout_seconds": st.sampled_from([None, 60]),
-    "on_approval_timeout": st.sampled_from(["wait", "reject"]),
-    "review_policy": st.sampled_from(["none", "none", "on_success", "on_failure", "always"]),
-    "review_max_rounds": st.integers(1, 3),
-    "review_timeout_seconds": st.sampled_from([60, 600]),
-})  # fmt: skip
+CHOICES: dict[str, list[Any]] = {
+    "on_dependency_failure": ["block", "cancel", "run"],
+    "auto_enqueue_on_ready": [True, True, True, False],
+    "max_attempts": [1, 2, 3, 4],
+    "priority": ["low", "medium", "high"],
+    "retry_seconds": [0, 30],
+    "max_lease_expiries": [1, 2, 3],
+    "deadline_seconds": [None, None, 90],
+    "slots": [None, None, ("a", 1), ("a", 2), ("b", 1)],
+    "max_total_tokens": [None, None, None, 100, 200],
+    "approval_policy": ["none", "none", "none", "manual"],
+    "approval_timeout_seconds": [None, 60],
+    "on_approval_timeout": ["wait", "reject"],
+    "review_policy": ["none", "none", "on_success", "on_failure", "always"],
+    "review_max_rounds": [1, 2, 3],
+    "review_timeout_seconds": [60, 600],
+}
+FIELDS = st.fixed_dictionaries({name: st.sampled_from(some) for name, some in CHOICES.items()})
 # Nothing keeps a task with these from being claimed.
 OPEN = {"auto_enqueue_on_ready": True, "approval_policy": "none"}
 DRAFT = st.sampled_from([False, False, False, True])
