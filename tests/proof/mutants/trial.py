@@ -62,8 +62,9 @@ def attempt(check: Check, mutant: Mutant | None, postgres: str, seed: int) -> Ve
                 check(trial)
             except FOUND as error:
                 found = told(error)
-            seconds = time.monotonic() - began
-            trial.world.close()
+            finally:
+                seconds = time.monotonic() - began
+                trial.world.close()
             errors = [str(error) for each in servers.started for error in each.server.errors()]
     for unrun in UNRUN.findall("\n".join(errors)):
         raise StaleError(f"{mutant and mutant.meaning}: cannot be run: {unrun}")
