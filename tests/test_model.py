@@ -22,7 +22,7 @@ from tests.model import Run, Task
 from tests.review_rules import Reviewers
 from tests.world import World
 
-QUICK = settings(max_examples=12, stateful_step_count=40, deadline=None, derandomize=True)
+QUICK = settings(max_examples=8, stateful_step_count=40, deadline=None, derandomize=True)
 PICK = st.integers(0, 99)
 CHOICES: dict[str, list[Any]] = {
     "on_dependency_failure": ["block", "cancel", "run"],
