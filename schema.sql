@@ -2157,10 +2157,10 @@ create type claim_call as (
 
 -- Claimers that may take the same runs: their lanes and least priority, or the one run they ask for. And where the
 -- queue begins for them, if the caller knows (queue_heads): when it was `seen`, no other lane and priority had an
--- offer, nor had these one before head_ranks.
+-- offer, nor had these one before their heads.
 create type claim_team as (
   team int, lanes bigint[], priority_min int, run_ref text,
-  seen pg_snapshot, head_lanes bigint[], head_priorities smallint[], head_ranks timestamptz[]);
+  seen pg_snapshot, head_lanes bigint[], head_priorities smallint[], head_ranks timestamptz[], head_runs text[]);
 
 -- What was claimed, by which call, and where its locked offer and task lie.
 create type claimed_run as (n int, run_id text, task_id text, offer_place tid, task_place tid);
@@ -2212,16 +2212,17 @@ end $$;
 create function _first_offers(p_ws text, p_team claim_team)
 returns table (lane_id bigint, priority smallint, rank_at timestamptz, run_id word) language sql stable as $$
   select b.lane_id, b.priority, o.rank_at, o.run_id
-    from (select l.lane_id, p.priority, '-infinity'::timestamptz as rank_at
+    from (select l.lane_id, p.priority, '-infinity'::timestamptz as rank_at, '' as run_id
             from unnest(p_team.lanes) l (lane_id)
             cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
            where p_team.seen is null and p.priority >= p_team.priority_min
           union all
-          select h.lane_id, h.priority, h.rank_at
-            from unnest(p_team.head_lanes, p_team.head_priorities, p_team.head_ranks)
-              h (lane_id, priority, rank_at)) b
+          select h.lane_id, h.priority, h.rank_at, h.run_id
+            from unnest(p_team.head_lanes, p_team.head_priorities, p_team.head_ranks, p_team.head_runs)
+              h (lane_id, priority, rank_at, run_id)) b
     cross join lateral (select o.rank_at, o.run_id from offer o
-      where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority and o.rank_at >= b.rank_at
+      where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
+        and (o.rank_at, o.run_id) >= (b.rank_at, b.run_id)
       order by o.rank_at, o.run_id limit 1) o
    where p_team.run_ref is null
 $$;
@@ -2237,10 +2238,11 @@ language sql stable as $$
           select x, x from pg_snapshot_xip(p_team.seen) x) s
     cross join lateral (select o.* from offer o
       where o.workspace_id = p_ws and o.made >= s.first and o.made <= s.last
-        and p_team.lanes @> array[o.lane_id] and o.priority >= p_team.priority_min) o
+        and p_team.lanes @> array[o.lane_id] and o.priority >= p_team.priority_min offset 0) o
    where p_team.run_ref is null and not exists (
-     select from unnest(p_team.head_lanes, p_team.head_priorities, p_team.head_ranks) h (lane_id, priority, rank_at)
-      where h.lane_id = o.lane_id and h.priority = o.priority and h.rank_at <= o.rank_at)
+     select from unnest(p_team.head_lanes, p_team.head_priorities, p_team.head_ranks, p_team.head_runs)
+         h (lane_id, priority, rank_at, run_id)
+      where h.lane_id = o.lane_id and h.priority = o.priority and (h.rank_at, h.run_id) <= (o.rank_at, o.run_id))
 $$;
 
 -- The first offers that a team may take, in the order of the queue. The heads of each lane and priority, merged: only
@@ -2251,7 +2253,8 @@ returns table (rank_at timestamptz, run_id word, concurrency_key word) language 
   select o.rank_at, o.run_id, o.concurrency_key
     from (select * from _first_offers(p_ws, p_team) f order by f.rank_at, f.run_id limit p_depth) b
     cross join lateral (select o.rank_at, o.run_id, o.concurrency_key from offer o
-      where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority and o.rank_at >= b.rank_at
+      where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
+        and (o.rank_at, o.run_id) >= (b.rank_at, b.run_id)
       order by o.rank_at, o.run_id limit p_depth) o
   union all
   select s.rank_at, s.run_id, s.concurrency_key from _offers_since(p_ws, p_team) s
@@ -2261,19 +2264,20 @@ returns table (rank_at timestamptz, run_id word, concurrency_key word) language 
    order by rank_at, run_id limit p_depth
 $$;
 
--- Where the queue begins for a team, to be given with its next claims: a claim_team's last four members.
+-- Where the queue begins for a team, to be given with its next claims: a claim_team's last members.
 create function queue_heads(p_workspace_id text, p_team json) returns json language plpgsql stable as $$
 declare
   v_team claim_team := json_populate_record(null::claim_team, p_team);
 begin
   return (
     select json_build_object('seen', pg_current_snapshot(), 'head_lanes', coalesce(json_agg(h.lane_id), '[]'),
-             'head_priorities', coalesce(json_agg(h.priority), '[]'), 'head_ranks', coalesce(json_agg(h.rank_at), '[]'))
-      from (select b.lane_id, b.priority, min(b.rank_at) as rank_at
-              from (select f.lane_id, f.priority, f.rank_at from _first_offers(p_workspace_id, v_team) f
+             'head_priorities', coalesce(json_agg(h.priority), '[]'),
+             'head_ranks', coalesce(json_agg(h.rank_at), '[]'), 'head_runs', coalesce(json_agg(h.run_id), '[]'))
+      from (select distinct on (b.lane_id, b.priority) b.*
+              from (select f.* from _first_offers(p_workspace_id, v_team) f
                     union all
-                    select s.lane_id, s.priority, s.rank_at from _offers_since(p_workspace_id, v_team) s) b
-             group by b.lane_id, b.priority) h);
+                    select s.lane_id, s.priority, s.rank_at, s.run_id from _offers_since(p_workspace_id, v_team) s) b
+             order by b.lane_id, b.priority, b.rank_at, b.run_id) h);
 end $$;
 
 -- The first runs, in the order of the queue, that a team may take, each with its offer and task locked, and the
