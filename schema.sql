@@ -385,7 +385,7 @@ create table offer (
   made xid8 not null default pg_current_xact_id(),  -- lane, priority and rank_at are as this transaction made them
   primary key (lane_id, priority, rank_at, run_id, workspace_id),
   unique (workspace_id, run_id));
-create index offer_made on offer (workspace_id, made);
+create index offer_made on offer (workspace_id, made, lane_id, priority, rank_at, run_id);
 create index offer_starving on offer (workspace_id, waiting_since) where not starved;
 create index offer_slot on offer (concurrency_key, workspace_id) where concurrency_key is not null;
 
@@ -2228,21 +2228,36 @@ returns table (lane_id bigint, priority smallint, rank_at timestamptz, run_id wo
 $$;
 
 -- What else a team may take that knows the heads: offers before them, made by transactions whose work was not seen
--- then. There is nothing besides, for what was there and seen lies behind the heads.
-create function _offers_since(p_ws text, p_team claim_team)
+-- then; there is nothing besides, for what was there and seen lies behind the heads. So many at most of what one
+-- transaction made in one lane and priority: each of these is looked up, whatever lies between them is not read.
+create function _offers_since(p_ws text, p_team claim_team, p_depth int)
 returns table (lane_id bigint, priority smallint, rank_at timestamptz, run_id word, concurrency_key word)
 language sql stable as $$
-  select o.lane_id, o.priority, o.rank_at, o.run_id, o.concurrency_key
-    from (select pg_snapshot_xmax(p_team.seen) as first, '18446744073709551615'::xid8 as last
-          union all
-          select x, x from pg_snapshot_xip(p_team.seen) x) s
-    cross join lateral (select o.* from offer o
+  with recursive part as (
+    select s.last, o.* from (
+      select pg_snapshot_xmax(p_team.seen) as first, '18446744073709551615'::xid8 as last
+      union all
+      select x, x from pg_snapshot_xip(p_team.seen) x) s
+    cross join lateral (select o.made, o.lane_id, o.priority, o.rank_at, o.run_id from offer o
       where o.workspace_id = p_ws and o.made >= s.first and o.made <= s.last
-        and p_team.lanes @> array[o.lane_id] and o.priority >= p_team.priority_min offset 0) o
-   where p_team.run_ref is null and not exists (
-     select from unnest(p_team.head_lanes, p_team.head_priorities, p_team.head_ranks, p_team.head_runs)
-         h (lane_id, priority, rank_at, run_id)
-      where h.lane_id = o.lane_id and h.priority = o.priority and (h.rank_at, h.run_id) <= (o.rank_at, o.run_id))
+      order by o.made, o.lane_id, o.priority, o.rank_at, o.run_id limit 1) o
+    union all
+    select p.last, o.* from part p
+    cross join lateral (select o.made, o.lane_id, o.priority, o.rank_at, o.run_id from offer o
+      where o.workspace_id = p_ws and (o.made, o.lane_id, o.priority) > (p.made, p.lane_id, p.priority)
+        and o.made <= p.last
+      order by o.made, o.lane_id, o.priority, o.rank_at, o.run_id limit 1) o
+  )
+  select o.lane_id, o.priority, o.rank_at, o.run_id, o.concurrency_key
+    from part p
+    left join unnest(p_team.head_lanes, p_team.head_priorities, p_team.head_ranks, p_team.head_runs)
+      h (lane_id, priority, rank_at, run_id) on h.lane_id = p.lane_id and h.priority = p.priority
+    cross join lateral (select o.* from offer o
+      where o.workspace_id = p_ws and o.made = p.made and o.lane_id = p.lane_id and o.priority = p.priority
+        and (o.rank_at, o.run_id) < (coalesce(h.rank_at, 'infinity'), coalesce(h.run_id, ''))
+      order by o.rank_at, o.run_id limit p_depth) o
+   where p_team.run_ref is null and p_team.lanes @> array[p.lane_id] and p.priority >= p_team.priority_min
+     and (h.lane_id is null or (p.rank_at, p.run_id) < (h.rank_at, h.run_id))
 $$;
 
 -- The first offers that a team may take, in the order of the queue. The heads of each lane and priority, merged: only
@@ -2257,7 +2272,7 @@ returns table (rank_at timestamptz, run_id word, concurrency_key word) language 
         and (o.rank_at, o.run_id) >= (b.rank_at, b.run_id)
       order by o.rank_at, o.run_id limit p_depth) o
   union all
-  select s.rank_at, s.run_id, s.concurrency_key from _offers_since(p_ws, p_team) s
+  select s.rank_at, s.run_id, s.concurrency_key from _offers_since(p_ws, p_team, p_depth) s
   union all
   select o.rank_at, o.run_id, o.concurrency_key from offer o
    where o.workspace_id = p_ws and o.run_id = p_team.run_ref
@@ -2276,7 +2291,7 @@ begin
       from (select distinct on (b.lane_id, b.priority) b.*
               from (select f.* from _first_offers(p_workspace_id, v_team) f
                     union all
-                    select s.lane_id, s.priority, s.rank_at, s.run_id from _offers_since(p_workspace_id, v_team) s) b
+                    select s.lane_id, s.priority, s.rank_at, s.run_id from _offers_since(p_workspace_id, v_team, 1) s) b
              order by b.lane_id, b.priority, b.rank_at, b.run_id) h);
 end $$;
 

@@ -14,7 +14,7 @@ from server.telemetry import LoopFailed, occur
 
 # Heads stay true however old they are; but what came since is looked through by every claim.
 LOOK_EVERY_SECONDS: Final = 0.5
-FORGOTTEN_SECONDS: Final = 30.0
+FORGOTTEN_SECONDS: Final = 1.0
 # What is known goes back to a look at the whole queue that is no older.
 WHOLE_EVERY_SECONDS: Final = 60.0
 
