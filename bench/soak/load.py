@@ -12,11 +12,12 @@ import uvloop
 from bench.report import Ratio, of
 from bench.soak.fleet import Fleet
 from bench.soak.wire import Address, Subscriber, subscribe
-from bench.stage import BULK, EMPTY, PAYLOAD, Metrics, Run, Stage, cores, idle
+from bench.stage import EMPTY, PAYLOAD, Metrics, Run, Stage, cores, idle
 
 WORKERS: Final = 4
 JOBS_PER_SECOND: Final = 20.0
 JOBS_AHEAD: Final = 200
+MISSIONS_AT_ONCE: Final = 20
 OPENING: Final = 50
 SPARE_FILES: Final = 500
 SETTLED_SECONDS: Final = 10.0
@@ -111,10 +112,9 @@ def _plan(serving: Run, size: Size) -> list[str]:
     """Missions, each with the tasks that will be held below it; and some jobs in advance."""
     missions: list[str] = []
     each = size.leases // size.missions
-    at_once = BULK // (each + 1)
-    for first in range(0, size.missions, at_once):
+    for first in range(0, size.missions, MISSIONS_AT_ONCE):
         tasks: list[dict[str, Any]] = []
-        for n in range(first, min(first + at_once, size.missions)):
+        for n in range(first, min(first + MISSIONS_AT_ONCE, size.missions)):
             tasks.append({"ref": f"m{n}", "title": f"Mission {n}", "auto_enqueue_on_ready": False})
             tasks += [
                 {"ref": f"m{n}.{k}", "parent_ref": f"m{n}", "title": "Hold", "payload": PAYLOAD,
