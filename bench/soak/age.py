@@ -43,6 +43,7 @@ class Lengths(NamedTuple):
     full_speed: float
     paced: float
     finished: int
+    warm_up: float = 1.0
 
     @staticmethod
     def of(scale: float, finished: int) -> "Lengths":
@@ -57,26 +58,26 @@ def age(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
 
 
 def _beside_an_old_snapshot(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
-    fast = 2 * lengths.normal + lengths.full_speed + 2
-    paced = lengths.normal + lengths.paced + 2
+    fast = 2 * lengths.normal + lengths.full_speed + 3 * lengths.warm_up
+    paced = lengths.normal + lengths.paced + 2 * lengths.warm_up
     database = "soak_snapshot"
     stage.queue(database, round(fast * JOBS_PER_SECOND + paced * RATE))
     stage.cluster.ask(database, WARM)
     measured: dict[str, Metrics] = {}
     with stage.serving_on(database) as serving:
-        measured["full_speed"] = _drive(serving, lengths.normal)
-        measured["paced"] = _drive(serving, lengths.normal, RATE)
+        measured["full_speed"] = _drive(serving, lengths, lengths.normal)
+        measured["paced"] = _drive(serving, lengths, lengths.normal, RATE)
         with held_snapshot(stage.cluster.conninfo(database)):
-            measured["full_speed_old_snapshot"] = _drive(serving, lengths.full_speed)
-            measured["full_speed_old_snapshot_end"] = _drive(serving, lengths.normal / 2)
-            measured["paced_old_snapshot"] = _drive(serving, lengths.paced, RATE)
+            measured["full_speed_old_snapshot"] = _drive(serving, lengths, lengths.full_speed)
+            measured["full_speed_old_snapshot_end"] = _drive(serving, lengths, lengths.normal / 2)
+            measured["paced_old_snapshot"] = _drive(serving, lengths, lengths.paced, RATE)
     stage.cluster.drop(database)
     return measured
 
 
 def _beside_finished_runs(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
     database = "soak_finished"
-    stage.queue(database, round(4 * lengths.normal * JOBS_PER_SECOND))
+    stage.queue(database, round((2 * lengths.normal + 4 * lengths.warm_up) * JOBS_PER_SECOND))
     stage.cluster.ask(database, WARM)
     measured = _claims(stage, database, lengths, "fresh")
     measured["finished"] = {"runs": _copy_finished(stage, database, lengths.finished)}
@@ -88,8 +89,8 @@ def _beside_finished_runs(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
 def _claims(stage: Stage, database: str, lengths: Lengths, name: str) -> dict[str, Metrics]:
     with stage.serving_on(database) as serving:
         return {
-            f"one_agent_{name}": _drive(serving, lengths.normal / 2, agents=1),
-            f"full_speed_{name}": _drive(serving, lengths.normal / 2),
+            f"one_agent_{name}": _drive(serving, lengths, lengths.normal / 2, agents=1),
+            f"full_speed_{name}": _drive(serving, lengths, lengths.normal / 2),
         }
 
 
@@ -106,8 +107,11 @@ def _copy_finished(stage: Stage, database: str, wanted: int) -> float:
     return float(runs)
 
 
-def _drive(serving: Run, seconds: float, rate: float = 0, agents: int = AGENTS) -> Metrics:
-    return serving.drive("work", agents, seconds=seconds, rate=rate)
+def _drive(
+    serving: Run, lengths: Lengths, seconds: float, rate: float = 0, agents: int = AGENTS
+) -> Metrics:
+    options = {"seconds": seconds, "warm_up": lengths.warm_up, "rate": rate}
+    return serving.drive("work", agents, **options)
 
 
 @contextmanager

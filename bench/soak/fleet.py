@@ -75,8 +75,9 @@ class Fleet:
             async with self._connected() as connection:
                 while True:
                     n = await due.get()
-                    # Otherwise the same ones would tell of progress each time.
-                    loud = (n + n // len(self.held)) % PROGRESS_EVERY == 0
+                    # Not the same ones each time; and nobody when the log is to come to its end.
+                    told = (n + n // len(self.held)) % PROGRESS_EVERY == 0
+                    loud = told and not self._resting
                     await self._heartbeat(connection, self.held[n % len(self.held)], loud)
 
         self._start("heartbeats", clock, *[sender] * CONNECTIONS)
