@@ -61,6 +61,17 @@ class Stream(NamedTuple):
     mission: str
     heard: Subscriber
 
+    def fault(self, logged: list[int]) -> str | None:
+        """How what it heard differs from the log of its mission; None if it does not."""
+        heard = self.heard.sequences
+        if heard == array("q", logged) and not self.heard.trouble:
+            return None
+        lost, doubled = len(set(logged) - set(heard)), len(heard) - len(set(heard))
+        return (
+            f"stream of {self.mission}: {len(heard)} events of {len(logged)}, {lost} not heard,"
+            f" {doubled} heard twice, {self.heard.trouble}"
+        )
+
 
 class Size(NamedTuple):
     """How much of everything, and for how long."""
@@ -203,16 +214,12 @@ async def _subscribe(fleet: Fleet, size: Size, after: int) -> list[Stream]:
 
 async def _compare(stage: Stage, serving: Run, streams: list[Stream], after: int) -> list[str]:
     """What each stream heard beside what the log holds; waits a while for the last events."""
+    at_fault: list[str] = []
     for _ in range(CAUGHT_UP_TRIES):
         [text] = await asyncio.to_thread(stage.cluster.ask, serving.database, TREES, after=after)
         trees: dict[str, list[int]] = msgspec.json.decode(text or "{}")
-        at_fault = [
-            f"stream of {stream.mission}: {len(stream.heard.sequences)} events of "
-            f"{len(trees.get(stream.mission, []))}, {stream.heard.trouble}"
-            for stream in streams
-            if stream.heard.trouble
-            or stream.heard.sequences != array("q", trees.get(stream.mission, []))
-        ]
+        judged = [stream.fault(trees.get(stream.mission, [])) for stream in streams]
+        at_fault = [fault for fault in judged if fault]
         if not at_fault:
             break
         await asyncio.sleep(1)
