@@ -11,9 +11,10 @@ from bench.report import Ratio, of, over
 from bench.stage import KEEP_UP, WARM, Metrics, Run, Stage
 
 FINISHED = Path(__file__).with_name("finished.sql").read_text()
+DATABASE: Final = "soak_age"
 AGENTS: Final = 64
 RATE: Final = 200.0
-# Enough for two minutes at this speed, and for six more at the rate above.
+# The queue lasts at this speed.
 JOBS_PER_SECOND: Final = 3000
 COMPLETED: Final = "select count(*) from run where status = 'completed'"
 
@@ -29,9 +30,9 @@ WATCHED: Final = (
     Ratio("age_paced_claim_p99_old_snapshot_over_normal", None, 2,
           over("paced_old_snapshot", "paced", "claim_p99_ms")),
     Ratio("age_claim_p50_finished_over_fresh", None, 1.5,
-          over("one_agent_finished", "one_agent_fresh", "claim_p50_ms")),
+          over("one_agent_finished", "one_agent", "claim_p50_ms")),
     Ratio("age_jobs_finished_over_fresh", 0.7, None,
-          over("full_speed_finished", "full_speed_fresh")),
+          over("full_speed_finished", "full_speed")),
     Ratio("age_finished_runs", 1_000_000, None, of("finished", "runs")),
 )  # fmt: skip
 
@@ -53,65 +54,45 @@ class Lengths(NamedTuple):
 
 
 def age(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
-    """Measures, first as usual, then with an old snapshot or with runs that have ended."""
-    return _beside_an_old_snapshot(stage, lengths) | _beside_finished_runs(stage, lengths)
-
-
-def _beside_an_old_snapshot(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
-    fast = 2 * lengths.normal + lengths.full_speed + 3 * lengths.warm_up
+    """One database grows old: fresh, beside an old snapshot, then with runs that have ended."""
+    fast = 3 * lengths.normal + lengths.full_speed + 6 * lengths.warm_up
     paced = lengths.normal + lengths.paced + 2 * lengths.warm_up
-    database = "soak_snapshot"
-    stage.queue(database, round(fast * JOBS_PER_SECOND + paced * RATE))
-    stage.cluster.ask(database, WARM)
+    stage.queue(DATABASE, round(fast * JOBS_PER_SECOND + paced * RATE))
+    stage.cluster.ask(DATABASE, WARM)
     measured: dict[str, Metrics] = {}
-    with stage.serving_on(database) as serving:
+    with stage.serving_on(DATABASE) as serving:
+        measured["one_agent"] = _drive(serving, lengths, lengths.normal / 2, agents=1)
         measured["full_speed"] = _drive(serving, lengths, lengths.normal)
         measured["paced"] = _drive(serving, lengths, lengths.normal, RATE)
-        with held_snapshot(stage.cluster.conninfo(database)):
+        with held_snapshot(stage.cluster.conninfo(DATABASE)):
             measured["full_speed_old_snapshot"] = _drive(serving, lengths, lengths.full_speed)
             measured["full_speed_old_snapshot_end"] = _drive(serving, lengths, lengths.normal / 2)
             measured["paced_old_snapshot"] = _drive(serving, lengths, lengths.paced, RATE)
-    stage.cluster.drop(database)
+    measured["finished"] = {"runs": _copy_finished(stage, lengths.finished)}
+    with stage.serving_on(DATABASE) as serving:
+        measured["one_agent_finished"] = _drive(serving, lengths, lengths.normal / 2, agents=1)
+        measured["full_speed_finished"] = _drive(serving, lengths, lengths.normal / 2)
+    stage.cluster.drop(DATABASE)
     return measured
 
 
-def _beside_finished_runs(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
-    database = "soak_finished"
-    stage.queue(database, round((2 * lengths.normal + 4 * lengths.warm_up) * JOBS_PER_SECOND))
-    stage.cluster.ask(database, WARM)
-    measured = _claims(stage, database, lengths, "fresh")
-    measured["finished"] = {"runs": _copy_finished(stage, database, lengths.finished)}
-    measured |= _claims(stage, database, lengths, "finished")
-    stage.cluster.drop(database)
-    return measured
-
-
-def _claims(stage: Stage, database: str, lengths: Lengths, name: str) -> dict[str, Metrics]:
-    with stage.serving_on(database) as serving:
-        return {
-            f"one_agent_{name}": _drive(serving, lengths, lengths.normal / 2, agents=1),
-            f"full_speed_{name}": _drive(serving, lengths, lengths.normal / 2),
-        }
-
-
-def _copy_finished(stage: Stage, database: str, wanted: int) -> float:
+def _copy_finished(stage: Stage, wanted: int) -> float:
     """Copies what was completed until it is as much as wanted; how much there is."""
-    stage.cluster.execute(database, KEEP_UP)
-    [worked] = stage.cluster.ask(database, COMPLETED)
-    with psycopg.connect(stage.cluster.conninfo(database)) as connection:
+    stage.cluster.execute(DATABASE, KEEP_UP)
+    [worked] = stage.cluster.ask(DATABASE, COMPLETED)
+    with psycopg.connect(stage.cluster.conninfo(DATABASE)) as connection:
         connection.execute("set local session_replication_role = replica")
         connection.execute(FINISHED.encode())
         connection.execute("select pg_temp.copy_finished(%s)", [max(1, -(-wanted // worked) - 1)])
-    stage.cluster.execute(database, "vacuum (analyze);\ncheckpoint;\n")
-    [runs] = stage.cluster.ask(database, COMPLETED)
+    stage.cluster.execute(DATABASE, "vacuum (analyze);\ncheckpoint;\n")
+    [runs] = stage.cluster.ask(DATABASE, COMPLETED)
     return float(runs)
 
 
 def _drive(
     serving: Run, lengths: Lengths, seconds: float, rate: float = 0, agents: int = AGENTS
 ) -> Metrics:
-    options = {"seconds": seconds, "warm_up": lengths.warm_up, "rate": rate}
-    return serving.drive("work", agents, **options)
+    return serving.drive("work", agents, seconds=seconds, warm_up=lengths.warm_up, rate=rate)
 
 
 @contextmanager
