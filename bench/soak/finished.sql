@@ -20,7 +20,7 @@ begin
   foreach v_table in array '{task,task_body,task_activity,run,run_body,lease,digest,moment,event}'::text[] loop
     select string_agg(case
              when c.attname in ('task_id', 'root_task_id', 'run_id', 'newest_run_id')
-               then format('x.%I || ''.'' || i', c.attname)
+               then format('x.%I || ''_'' || i', c.attname)
              when c.attname = 'open_tasks' then '$3'
              when (v_table, c.attname) in (('event', 'sequence'), ('task_activity', 'sequence'), ('digest', 'activity'))
                then format('(select p.new from place p where p.old = x.%I) + (i - 1) * $2', c.attname)
