@@ -1,6 +1,7 @@
 """The live end of the log: who joins hears what comes from then on, and nothing before."""
 
 from server.api.feed import Feed, Subscriber, Topic
+from server.api.turns import Turns
 from server.db.pool import Database
 from tests.factories import Workspace
 
@@ -11,7 +12,7 @@ def test_who_is_counted_but_has_not_joined_is_sent_nothing(workspace: Workspace)
 
     async def follows(db: Database) -> None:
         feed = Feed(db, workspace.id)
-        first, second = (Subscriber(Topic("task", task.id), 9) for _ in range(2))
+        first, second = (Subscriber(Turns(), Topic("task", task.id), 9) for _ in range(2))
         await feed.join(first)
         feed.admit(second)
         workspace.cancel(task.id, reason="over")
