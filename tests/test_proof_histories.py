@@ -35,7 +35,7 @@ def _op(kind: str, begun: int, ended: int, /, *, answer: Any = DONE, **args: Any
     return Op(kind, begun, ended, args, answer)
 
 
-CREATED = _op("create", 0, 1, key="k", edges=frozenset[str](), manual=False)
+CREATED = _op("create", 0, 1, key="k", edges=frozenset[str](), manual=False, refused=())
 CLAIMED = _op(
     "claim", 2, 3, session="s", key="c", until=100.0, answer={**DONE, "fence": 1, "attempt": 1}
 )

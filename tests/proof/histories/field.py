@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -38,12 +39,11 @@ class Field:
         # How many claims went away empty since tasks were last made.
         self.hungry = 0
         self.breaches: list[str] = []
-        self._count = 0
+        self._numbers = count(1)
 
     def new_id(self) -> str:
         """An id for a task that is nobody's yet."""
-        self._count += 1
-        return f"{self.name}.{self._count}"
+        return f"{self.name}.{next(self._numbers)}"
 
 
 class Caller:
@@ -66,14 +66,16 @@ class Caller:
         self._count += 1
         return f"{self.name}-{self._count}"
 
-    async def call(self, method: str, path: str, body: Any = None, key: str = "") -> Reply | None:
+    async def call(
+        self, method: str, path: str, body: Any = None, key: str = "", by: Client | None = None
+    ) -> Reply | None:
         """The answer; None if the connection broke before it came."""
         await self.field.up.wait()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 if self._line is None or self._line.closed.done():
                     self._line = await self._open()
-                return await self._line.ask(request(self.by, method, path, body, key))
+                return await self._line.ask(request(by or self.by, method, path, body, key))
         except TimeoutError:
             self.field.breaches.append(f"no answer in {PATIENCE_SECONDS} s: {method} {path}")
         except GONE:

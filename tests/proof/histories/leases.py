@@ -6,6 +6,9 @@ from tests.model import ENDED
 from tests.proof.histories.spec import REPLAY, Op, Way, World, no, ok, reviewed
 from tests.proof.histories.state import NEVER, Lease, Plan, State
 
+# The key of a claim without one that was never answered.
+LOST = "?"
+
 
 def claim(state: State, op: Op, world: World) -> list[Way]:
     """A claim that this task was the answer to, or may have been."""
@@ -59,6 +62,19 @@ def _under_lease(operation: str) -> Callable[[State, Op, World], list[Way]]:
     return rule
 
 
+def guard(state: State, op: Op, world: World) -> list[Way]:
+    """A call about something else that is only good while the lease is live."""
+    lease = state.lease(op.args["fence"])
+    if lease is None:
+        return []  # nobody can have its token yet
+    code = _judged(state, lease, "guard", None)
+    # What was made before under the same key is answered again.
+    ways: list[Way] = [(state, REPLAY)]
+    if code or state.canceled:
+        ways += no(state, code or "task_canceled")
+    return ways if code else [*ways, (state, {"code": None, "replayed": False})]
+
+
 def _heartbeat(state: State, lease: Lease, op: Op, world: World) -> list[Way]:
     until = op.args.get("until", lease.until)
     if until < lease.until:
@@ -102,6 +118,8 @@ def silent(state: State, world: World) -> Iterator[tuple[int, State]]:
     for lease in state.leases:
         if lease.ended is None:
             yield world.lapsed(lease.until), _expired(state, lease, world.plan)
+            if lease.key.startswith(LOST):
+                yield -1, _given_back(state, lease)
     for hold in state.holds:
         if hold.ended is None:
             state_then = _reopened(state, hold, "expiry")
@@ -119,6 +137,11 @@ def _expired(state: State, lease: Lease, plan: Plan) -> State:
     stops = run.lapses + 1 >= plan.max_lease_expiries
     status = "needs_attention" if stops else "queued"
     return state.end("expiry").run(run.attempt, status=status, lapses=run.lapses + 1)
+
+
+def _given_back(state: State, lease: Lease) -> State:
+    """The server undoes a claim whose caller had gone before the answer."""
+    return state.end("revoke").run(lease.attempt, status="queued")
 
 
 def _reopened(state: State, hold: Lease, how: str) -> State:
