@@ -44,6 +44,7 @@ class Agent(Caller):
         reply = await ask("POST", "/api/agent/tasks/claim-next", wish, key)
         if reply is not None and reply.status == 204:
             self.field.hungry += 1
+            await self.field.ledger.later(self.dice.randint(2, 8))
         elif reply is not None and reply.status == 200:
             for held in self.took(reply):
                 await self.work(held)
@@ -94,7 +95,8 @@ class Agent(Caller):
             ("complete", {"result": word}), ("complete", {"result": word}),
             ("complete", {"result": word}), ("complete", {"result": word, "claim_next": {}}),
             ("fail", {"error": word}), ("fail", {"error": word, "retryable": False}),
-            ("release", {}), ("heartbeat", {"checkpoint": word}),
+            ("release", {"delay_seconds": self.dice.choice([0, 3])}),
+            ("heartbeat", {"checkpoint": word}),
         ]  # fmt: skip
         verb, body = self.dice.choice(ends)
         if "claim_next" in body:

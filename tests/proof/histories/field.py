@@ -29,8 +29,8 @@ class Field:
 
     def __init__(self, url: str, ledger: Ledger, name: str) -> None:
         self.url, self.ledger, self.name = url, ledger, name
-        self.tasks: deque[str] = deque(maxlen=16)
-        self.runs: deque[str] = deque(maxlen=16)
+        self.tasks: deque[str] = deque(maxlen=10)
+        self.runs: deque[str] = deque(maxlen=10)
         self.reviews: deque[Known] = deque(maxlen=4)
         self.over = False
         # Not set while the database is away.
@@ -80,7 +80,7 @@ class Caller:
             self.field.breaches.append(f"no answer in {PATIENCE_SECONDS} s: {method} {path}")
         except GONE:
             pass
-        self._line = None
+        await self.close()
         return None
 
     async def surely(self, method: str, path: str, body: Any, key: str = "") -> Reply | None:
@@ -98,7 +98,8 @@ class Caller:
     async def close(self) -> None:
         """Hangs up."""
         if self._line is not None:
-            await self._line.close()
+            line, self._line = self._line, None
+            await line.close()
 
     async def _open(self) -> Line:
         place, loop = urlsplit(self.field.url), asyncio.get_running_loop()

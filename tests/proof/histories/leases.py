@@ -14,7 +14,8 @@ def claim(state: State, op: Op, world: World) -> list[Way]:
     """A claim that this task was the answer to, or may have been."""
     told, run, fence = op.args, state.newest, state.fence + 1
     ways: list[Way] = []
-    if run and run.status == "queued" and state.status == "ready" and not state.paused:
+    free = run is not None and run.status == "queued" and world.lapsed(run.after) < op.ended
+    if run and free and state.status == "ready" and not state.paused:
         claimed = state._replace(fence=fence).run(
             run.attempt, status="claimed", fence=fence, claims=run.claims + 1
         )
@@ -103,7 +104,8 @@ def _fail(state: State, lease: Lease, op: Op, world: World) -> list[Way]:
 
 
 def _release(state: State, lease: Lease, op: Op, world: World) -> list[Way]:
-    return ok(state.end("release").run(lease.attempt, status="queued"))
+    after = op.args.get("after", 0.0)
+    return ok(state.end("release").run(lease.attempt, status="queued", after=after))
 
 
 EFFECTS = {"heartbeat": _heartbeat, "complete": _complete, "fail": _fail, "release": _release}

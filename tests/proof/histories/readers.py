@@ -179,6 +179,8 @@ def _held(
         if told and not call.replayed:
             following = told["next_run"]
             seen["next"] = following and following["attempt"]
+    elif verb == "release" and (delay := body.get("delay_seconds")):
+        args["after"] = reading.ledger.earliest[call.begun] + delay
     reading.add(task_id, verb, call, seen, **args)
 
 

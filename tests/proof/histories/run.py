@@ -57,11 +57,11 @@ class Round:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             world = World(self.stage.servers[0])
             workspace = world.workspace(starvation_seconds=604800)
-            self.ledger.ahead = [float(_ahead(world))] * 2
-            runner.run(self._live(workspace))
+            self.ledger.ahead = [_ahead(world)] * 2
             world.close()
-            world = World(self.stage.servers[0])
-            workspace.world, workspace.operator = world, Client(world.http, workspace.operator.key)
+            runner.run(self._live(workspace))
+            workspace.world = world = World(self.stage.servers[0])
+            workspace.operator = Client(world.http, workspace.operator.key)
             self._judge(world, workspace, told)
             world.close()
 
@@ -125,9 +125,9 @@ class Round:
         judgement.tables(world, workspace.id)
         tried = told.tried
         for name, amount in {
-            "calls": len(self.ledger.calls),
+            "operations": len(self.ledger.calls),
             "faults": sum(self.met.values()),
-            "calls of which nobody knows the outcome": sum(not c.known for c in self.ledger.calls),
+            "unknown outcomes": sum(not c.known for c in self.ledger.calls),
             "tasks checked": len(judgement.reading.history),
             "events replayed": len(events),
             "searches given up": judgement.undecided,

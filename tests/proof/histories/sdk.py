@@ -1,6 +1,7 @@
 """Clients that call through agent_sdk: in threads, and a worker that is a process of its own."""
 
 import asyncio
+import logging
 import os
 import random
 import subprocess
@@ -12,6 +13,8 @@ from agent_sdk import Client, Lease, errors
 from tests.proof.histories.agents import LEASE_SECONDS
 from tests.proof.histories.field import Field
 
+# That servers are away for a while is the point here, and nothing to print.
+logging.getLogger("agent_sdk").addHandler(logging.NullHandler())
 # Its calls are known by this name.
 NAME = "sleeper"
 # Its clock is wrong; it tells where it stands all the time, so it can be stopped at any point.
