@@ -110,9 +110,10 @@ class Replay:
             if kind == "run_review_bound":
                 self.reviews.fence(payload["review_id"], task["fence"])
         if kind == "run_recovered_from_attention":
-            self.runs[payload["source_run_id"]] |= {
+            source = self.runs[payload["source_run_id"]]
+            source |= {
                 "status": "failed", "failure_kind": "operator_forced", "retryable": False,
-                "error": payload["reason"], "ended_at": at,
+                "error": payload["reason"] or source["error"], "ended_at": at,
             }  # fmt: skip
         run = self.runs[event.run_id]
         if kind != "run_progress" and "usage" in payload:

@@ -38,10 +38,16 @@ class Reading:
             if call.status >= 500 and call.known:
                 self.breaches.append(f"an error of the server: {call}")
             if call.code != "idempotency_in_progress":
-                read(self, call)
+                self._try(read, call)
         self._lost_claims(events)
         for task_id in list(self.plans):
             self._from_above(task_id)
+
+    def _try(self, read: Callable[["Reading", Call], None], call: Call) -> None:
+        try:
+            read(self, call)
+        except (KeyError, TypeError, IndexError) as wrong:
+            self.breaches.append(f"an answer that is not as it must be ({wrong!r}): {call}")
 
     def world(self, task_id: str) -> World:
         """What the history of a task depends on from outside."""

@@ -67,6 +67,8 @@ class _Search:
         """What can be done in a state: what fits the answer, and all."""
         if not state.made and op.kind not in BEFORE:
             told = no(state, "task_not_found")
+        elif op.args.get("attempt", 0) > len(state.runs):
+            told = []  # nobody can know of the run yet
         elif (key := op.args.get("once")) in state.keys:
             told = [(state, REPLAY | seen(state))]
         else:
