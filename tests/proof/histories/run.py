@@ -31,7 +31,7 @@ from tests.world import World
 
 CALLS = 6000
 # One of each after so many calls, about.
-DISTURBED, LAPSED = 150, 120
+DISTURBED, LAPSED = 250, 120
 LIVE = """
 select (select count(*) from lease where workspace_id = %(ws)s and ended_at is null)
      + (select count(*) from review_lease where workspace_id = %(ws)s and ended_at is null)
