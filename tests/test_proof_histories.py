@@ -14,7 +14,7 @@ from tests.proof.histories.spec import Op, World
 from tests.proof.histories.stage import Stage
 from tests.proof.histories.state import NEVER, Plan
 
-CALLS = 1200
+CALLS = 800
 ALONE = World(Plan(), {}, {}, lapsed=int)
 DONE = {"code": None, "replayed": False}
 

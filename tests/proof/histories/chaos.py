@@ -38,9 +38,9 @@ class Clock:
     def __init__(self, conninfo: str, ledger: Ledger, dice: random.Random) -> None:
         self.conninfo, self.ledger, self.dice = conninfo, ledger, dice
 
-    async def pass_by(self, apart: int, calls: int) -> None:
-        """Goes on until so many calls were made."""
-        while len(self.ledger.calls) < calls:
+    async def pass_by(self, field: Field, apart: int) -> None:
+        """Goes on until the round is over."""
+        while not field.over:
             await self.ledger.later(self.dice.randint(apart // 2, apart * 3 // 2))
             await self.move(LEASE_SECONDS + 1)
 
@@ -75,15 +75,21 @@ class Chaos:
     async def rage(self, ledger: Ledger, apart: int, calls: int) -> None:
         """Goes on until so many calls were made: one disturbance after so many calls, about.
 
-        First of each kind one, then any.
+        First of each kind one, then any; and not before each kind of fault has happened.
         """
-        while self.kinds and len(ledger.calls) < calls:
+        while len(ledger.calls) < calls or not self._complete():
             await ledger.later(self.dice.randint(apart // 2, apart * 3 // 2))
-            weights = [0 if self.met[name] else 1 for name in self.kinds]
-            weights = weights if any(weights) else [WEIGHTS[name] for name in self.kinds]
-            [name] = self.dice.choices(list(self.kinds), weights)
-            await self.kinds[name]()
-            self.met[name] += 1
+            if self.kinds:
+                weights = [0 if self.met[name] else 1 for name in self.kinds]
+                weights = weights if any(weights) else [WEIGHTS[name] for name in self.kinds]
+                [name] = self.dice.choices(list(self.kinds), weights)
+                await self.kinds[name]()
+                self.met[name] += 1
+
+    def _complete(self) -> bool:
+        return (
+            self.kinds.keys() <= self.met.keys() and self.wire.rates.keys() <= self.wire.met.keys()
+        )
 
     async def _kill(self) -> None:
         await self.stage.kill(self.dice.choice(self.stage.servers))

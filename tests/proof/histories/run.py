@@ -10,11 +10,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
+import httpx2
 import uvloop
 
-from tests.client import Client, connections
+from tests.client import Client
 from tests.factories import Workspace
 from tests.proof.histories.agents import LEASE_SECONDS, Agent, Reviewer
 from tests.proof.histories.calls import Ledger
@@ -26,20 +28,19 @@ from tests.proof.histories.sdk import SdkAgent, SdkOperator, Sleeper
 from tests.proof.histories.stage import Stage, own_stage
 from tests.proof.histories.wire import Wire
 from tests.proof.part import Bounds, Told
-from tests.serving import until
+from tests.serving import Server, until
 from tests.world import World
 
 CALLS = 6000
+# Each round has a seed of its own: that of the run, and its number.
+ROUNDS = 1000
 # One of each after so many calls, about.
 DISTURBED, LAPSED = 250, 120
 LIVE = """
 select (select count(*) from lease where workspace_id = %(ws)s and ended_at is null)
      + (select count(*) from review_lease where workspace_id = %(ws)s and ended_at is null)
 """
-
-
-# No server is at work on a call any more, but for the one that asks.
-ALONE = "worklease_http_requests_in_flight 1.0"
+AHEAD = "select coalesce(extract(epoch from (select offset_by from test_clock)), 0)::float8"
 
 
 class Round:
@@ -87,10 +88,8 @@ class Round:
             async with asyncio.TaskGroup() as group:
                 for life in lives:
                     group.create_task(life)
-                group.create_task(clock.pass_by(LAPSED, self.calls))
-                apart = min(DISTURBED, self.calls // 10)
-                group.create_task(chaos.rage(self.ledger, apart, self.calls))
-                await self.ledger.later(self.calls)
+                group.create_task(clock.pass_by(field, LAPSED))
+                await chaos.rage(self.ledger, min(DISTURBED, self.calls // 10), self.calls)
                 field.over = wire.calm = True
                 self.ledger.hurry()
         finally:
@@ -115,34 +114,37 @@ class Round:
 
     def _judge(self, world: World, workspace: Workspace, told: Told) -> None:
         for server in self.stage.servers:
-            with connections(server.url) as http:
-                until(lambda http=http: ALONE in http.get("/metrics").text)  # type: ignore[misc] # bound
+            until(partial(_is_alone, server))
         until(lambda: world.db.execute(LIVE, {"ws": workspace.id}).fetchone() == (0,))
-        events = workspace.log()
-        judgement = Judgement(self.ledger, events)
-        judgement.histories()
+        judgement = Judgement(self.ledger, workspace.log())
+        judgement.histories(world, workspace.id)
         judgement.log()
         judgement.tables(world, workspace.id)
-        tried = told.tried
+        self.kinds, tried = judgement.kinds, told.tried
         for name, amount in {
             "operations": len(self.ledger.calls),
             "faults": sum(self.met.values()),
-            "unknown outcomes": sum(not c.known for c in self.ledger.calls),
+            "unknown outcomes": sum(not call.known for call in self.ledger.calls),
             "tasks checked": len(judgement.reading.history),
-            "events replayed": len(events),
+            "events replayed": len(judgement.events),
             "searches given up": judgement.undecided,
         }.items():
             tried[name] = int(tried.get(name, 0)) + amount
         tried["largest search"] = max(int(tried.get("largest search", 0)), judgement.largest)
-        told.breaches += [f"seed {self.seed}: {breach}" for breach in judgement.breaches]
-        told.breaches += [f"seed {self.seed}: {breach}" for breach in self.breaches]
-        self.kinds = judgement.kinds
+        for breach in self.breaches + judgement.breaches:
+            told.breaches.append(
+                f"seed {self.seed // ROUNDS}, round {self.seed % ROUNDS}: {breach}"
+            )
+
+
+def _is_alone(server: Server) -> bool:
+    """Whether a server is at work on no call but the one that asks."""
+    told = httpx2.get(f"{server.url}/metrics", trust_env=False).text
+    return "worklease_http_requests_in_flight 1.0" in told
 
 
 def _ahead(world: World) -> float:
-    [[ahead]] = world.db.execute(
-        "select coalesce(extract(epoch from (select offset_by from test_clock)), 0)"
-    )
+    [[ahead]] = world.db.execute(AHEAD)
     return float(ahead)
 
 
@@ -153,7 +155,7 @@ def run(
     told, kinds, met = Told(), Counter[str](), Counter[str]()
     end, number = time.monotonic() + seconds, 0
     while number == 0 or (time.monotonic() < end and not told.breaches):
-        played = Round(stage, seed * 1000 + number, frozenset(faults), calls)
+        played = Round(stage, seed * ROUNDS + number, frozenset(faults), calls)
         played.play(told)
         kinds += played.kinds
         met += played.met
