@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-GUARDS := $(addprefix tests/test_,tidy.py layers.py settings_docs.py telemetry.py)
+GUARDS := $(addprefix tests/test_,tidy.py layers.py settings_docs.py telemetry.py access_table.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run demo test check format bench proof clean

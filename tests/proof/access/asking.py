@@ -77,7 +77,10 @@ class Keys:
             "revoked": revoked.key.secret,
         }  # fmt: skip
         bad = {kind: {"Authorization": f"Bearer {text}"} for kind, text in shown.items()}
-        bad["scheme"], bad["empty"] = {"Authorization": f"Basic {good}"}, {"Authorization": "Bearer"}
+        bad["scheme"], bad["empty"] = (
+            {"Authorization": f"Basic {good}"},
+            {"Authorization": "Bearer"},
+        )
         return bad | {"two": {"Authorization": f"Bearer {good}", "X-API-Key": ADMIN_KEY}}
 
 
@@ -87,9 +90,9 @@ def headers_of(keys: Keys, row: Row, caller: Caller, stage: Stage) -> dict[str, 
     name, session = stage.agent.headers["X-Agent-Name"], stage.agent.session
     if caller.stranger or caller.key_of == "there":
         name, session = "stranger", f"stranger-{stage.ids['nonce']}"
-    if caller.credential == "agent" or (row.agents and caller.agent and caller.key_of):
-        if caller.credential != "viewer":
-            told["X-Agent-Name"] = name
+    as_agent = row.agents and caller.agent and caller.credential != "viewer"
+    if caller.credential == "agent" or as_agent:
+        told["X-Agent-Name"] = name
     if caller.session and "X-Agent-Name" in told:
         told["X-Session-ID"] = session
     if caller.names and caller.by == "header":

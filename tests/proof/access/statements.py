@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 import psycopg
 from psycopg.conninfo import make_conninfo
+from starlette.applications import Starlette
 
 from server.app import create_app
 from server.config import Config
@@ -101,5 +102,5 @@ async def _in_process(world: World, directory: Path) -> AsyncIterator[httpx2.Asy
         "WORKLEASE_MIGRATE": "false",
     }  # fmt: skip
     app = create_app(Config.from_env(settings))
-    async with app._lifespan(None), client_of(app) as http:  # type: ignore[arg-type] - unused
+    async with app._lifespan(Starlette()), client_of(app) as http:
         yield http

@@ -48,7 +48,8 @@ ELSEWHERE: Final = (
     Row("GET /api/events?run_id={run}", "VAOM", "queued"),
     Row("POST /api/agent/tasks/claim-next", "AOM", "queued", 204, {"channel": "coord-{run}"}),
     Row("POST /api/runs/bulk/fail", "OM", "held", 200, {"run_ids": ["{run}"], "reason": "x"}),
-    Row("POST /api/agent/tasks/bulk/heartbeat", "AOM", "held", 200, {"items": [{"run_id": "{run}"}]}),
+    Row("POST /api/agent/tasks/bulk/heartbeat", "AOM", "held", 200,
+        {"items": [{"run_id": "{run}"}]}),
 )  # fmt: skip
 
 
