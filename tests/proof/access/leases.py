@@ -9,7 +9,8 @@ from server.rules.tokens import claim_token
 from tests.factories import Agent, Workspace
 from tests.proof.access.asking import ask
 from tests.proof.access.callers import OK, Due
-from tests.proof.access.stages import Stage, reclaimed, staged
+from tests.proof.access.matrix import changes, kept
+from tests.proof.access.stages import Ids, Stage, reclaimed, staged
 from tests.proof.access.table import ROWS, Row
 from tests.world import World
 
@@ -70,27 +71,37 @@ def holds(luck: random.Random, share: float = 1) -> list[Hold]:
 def breaches(world: World, cells: list[Hold]) -> Iterator[str]:
     """What does not come as it is due; P2: a call that is refused changes nothing."""
     here, there = world.workspace(), world.workspace()
-    for hold in cells:
-        row, guards = hold.row, "guard" in hold.row.marks
-        stage = staged("held" if guards else row.stage, here)
-        run = stage.ids.get("run", "")
-        if guards:
-            stage.ids |= staged(row.stage, here).ids | {"token": stage.ids["token"]}
-        by, token = _shown(hold.proof, stage, there)
-        headers = dict(by.sent())
-        if guards:
-            pair = {"X-Run-ID": run, "X-Claim-Token": token}
-            left_out = {"a token without its run": "X-Run-ID", "a run without its token": "X-Cl"}
-            out = left_out.get(hold.proof, "none")
-            headers |= {name: text for name, text in pair.items() if not name.startswith(out)}
-        before = here.snapshot() | {"agent_session": []}
-        drop = frozenset() if token else frozenset({"claim_token"})
-        ids = stage.ids | {"token": token}
-        came, _ = ask(world.http, row, ids, headers, drop=drop)
+    calls = [(hold, _call(hold, here, there)) for hold in cells]
+    # What is refused first, since what is not changes something.
+    calls.sort(key=lambda call: call[0].due.code == OK)
+    before = kept(here)
+    for hold, (ids, headers, drop) in calls:
+        if hold.due.code == OK and before:
+            yield from changes(here, before)
+            before = {}
+        came, _ = ask(world.http, hold.row, ids, headers, drop=drop)
         if came != hold.due:
-            yield f"{row.endpoint}, {hold.proof}: {hold.due} is due, {came} came"
-        if came.code != OK and here.snapshot() | {"agent_session": []} != before:
-            yield f"{row.endpoint}, {hold.proof}: a refused call changed something"
+            yield f"{hold.row.endpoint}, {hold.proof}: {hold.due} is due, {came} came"
+    if before:
+        yield from changes(here, before)
+
+
+def _call(hold: Hold, here: Workspace, there: Workspace) -> tuple[Ids, Ids, frozenset[str]]:
+    """The ids, the headers, and the fields of the body that are left out."""
+    row, guards = hold.row, "guard" in hold.row.marks
+    stage = staged("held" if guards else row.stage, here)
+    run = stage.ids.get("run", "")
+    if guards:
+        stage.ids |= staged(row.stage, here).ids | {"token": stage.ids["token"]}
+    by, token = _shown(hold.proof, stage, there)
+    headers = by.sent()
+    if guards:
+        pair = {"X-Run-ID": run, "X-Claim-Token": token}
+        left_out = {"a token without its run": "X-Run-ID", "a run without its token": "X-Claim"}
+        out = left_out.get(hold.proof, "none")
+        headers |= {name: text for name, text in pair.items() if not name.startswith(out)}
+    drop = frozenset(() if token else {"claim_token"})
+    return stage.ids | {"token": token}, headers, drop
 
 
 def _shown(proof: str, stage: Stage, there: Workspace) -> tuple[Agent, str]:

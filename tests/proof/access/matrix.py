@@ -2,8 +2,9 @@
 
 import random
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tests.factories import Workspace
 from tests.proof.access.asking import Keys, ask, headers_of
 from tests.proof.access.callers import ANONYMOUS, CALLERS, INVALID, OK, Caller, Due, due
 from tests.proof.access.stages import Stage, staged
@@ -30,25 +31,35 @@ def cells(luck: random.Random, share: float = 1) -> list[list[Cell]]:
 
 
 def breaches(world: World, rows: list[list[Cell]]) -> Iterator[str]:
-    """What does not come as it is due; refused calls change nothing."""
+    """What does not come as it is due; P2, P12: refused calls change nothing."""
     keys = Keys(world)
+    refused = [[cell for cell in row if cell.due.code != OK] for row in rows]
+    stages = [(row, _stage(keys, row[0])) for row in refused if row]
+    before = kept(keys.here)
+    for row, stage in stages:
+        for cell in row:
+            yield from _breach(keys, cell, stage)
+    yield from changes(keys.here, before)
     for row in rows:
-        refused = [cell for cell in row if cell.due.code != OK]
-        if refused:
-            stage = _stage(keys, refused[0])
-            before = keys.here.snapshot() | {"agent_session": []}
-            for cell in refused:
-                yield from _breach(keys, cell, stage)
-            after = keys.here.snapshot() | {"agent_session": []}
-            changed = [table for table in before if before[table] != after[table]]
-            if changed:
-                yield f"{refused[0].row.endpoint}: refused calls changed {', '.join(changed)}"
         for cell in row:
             if cell.due.code == OK:
                 yield from _breach(keys, cell, _stage(keys, cell))
         if row and "scheduler" in row[0].row.path:
             for named in ("*", keys.here.id, keys.there.id):
                 world.admin.also(X_Workspace=named).post("/api/scheduler/resume")
+
+
+def kept(workspace: Workspace) -> dict[str, Any]:
+    """All that refused calls may not change; sessions are seen, and that is noted."""
+    return workspace.snapshot() | {"agent_session": []}
+
+
+def changes(workspace: Workspace, before: dict[str, Any]) -> Iterator[str]:
+    """What refused calls changed nevertheless."""
+    for table, rows in kept(workspace).items():
+        if rows != before[table]:
+            new = [row for row in rows if row not in before[table]]
+            yield f"refused calls changed {table}: {new[:3]}"
 
 
 def _stage(keys: Keys, cell: Cell) -> Stage:

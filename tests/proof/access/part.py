@@ -37,8 +37,8 @@ def glance(conninfo: str, directory: Path, seed: int) -> list[str]:
     settings = {"WORKLEASE_TRUSTED_PROXIES": "127.0.0.1/32"}
     with world_on(conninfo, directory / "server", **settings) as world:
         return [
-            *matrix.breaches(world, matrix.cells(luck, 0.08)),
-            *leases.breaches(world, leases.holds(luck, 0.15)),
+            *matrix.breaches(world, matrix.cells(luck, 0.06)),
+            *leases.breaches(world, leases.holds(luck, 0.1)),
             *tickets.breaches(world),
             *wording.breaches(world),
             *statements.breaches(world, directory),
