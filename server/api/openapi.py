@@ -19,7 +19,9 @@ PLACE: Final = re.compile(r"{(\w+)}")
 ROLES: Final = {letter: role for role, letter in LETTERS.items()}
 WORDS: Final = {201: "Made.", 204: "Done; no body.", 503: "Not ready."}
 
-EVERY: Final = ("invalid_query", "internal_error", "shutting_down", "database_unavailable")
+EVERY: Final = (
+    "invalid_query", "head_too_large", "internal_error", "shutting_down", "database_unavailable",
+)  # fmt: skip
 KNOWN: Final = (
     "authentication_required", "invalid_credentials", "forbidden", "identity_mismatch",
     "workspace_not_found", "rate_limited",

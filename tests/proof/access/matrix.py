@@ -77,7 +77,9 @@ def _breach(keys: Keys, cell: Cell, stage: Stage) -> Iterator[str]:
     came, answer = ask(keys.world.http, row, stage.ids, headers, query, drop)
     if came != wanted:
         yield f"{row.endpoint}, {caller.name}: {wanted} is due, {came} came ({_again(answer)})"
-    outside = caller.acts_in == "there" or caller.credential in ANONYMOUS | INVALID
+    outside = (
+        caller.acts_in == "there" and caller.key_of != "all"
+    ) or caller.credential in ANONYMOUS | INVALID
     if outside and came.code == OK and row.roles and "stream" not in row.marks:
         named = {kind: known for kind, known in stage.ids.items() if kind not in OWN_WORDS}
         told = [kind for kind, known in named.items() if known and known in answer.text]
