@@ -3,7 +3,11 @@
 import asyncio
 from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from server import limits
 from server.api.headers import request_id
@@ -21,6 +25,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Waits for a first request as long as for every other."""
         self._refused: Problem | None = None
+        self._served: RequestResponseCycle | None = None
         # A request has begun and is not yet whole; its head, or that of the next one, is not.
         self._begun, self._in_head = False, True
         # The bytes since it began, or since its body last grew; and those of the first chunk of
@@ -77,6 +82,18 @@ class Protocol(HttpToolsProtocol):
         """The request is whole."""
         self._begun, self._in_head = False, True
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tells the request that is being served, which others may have followed since."""
+        served, self._served = self._served, None
+        if served is not None and not served.response_complete:
+            served.disconnected = True
+            served.message_event.set()
+        super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """Answers what never reached the app in the words of the contract, and hangs up."""

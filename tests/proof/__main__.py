@@ -8,10 +8,14 @@ from secrets import randbelow
 from typing import Final
 
 from tests.proof.access import part as access
+from tests.proof.fuzz import part as fuzz
 from tests.proof.part import Bounds, Part, Told
 
 # By name, what is tried and the share of the time it gets.
-PARTS: Final[dict[str, tuple[Part, float]]] = {"access": (access.prove, 2.5)}
+PARTS: Final[dict[str, tuple[Part, float]]] = {
+    "access": (access.prove, 2),
+    "fuzz": (fuzz.prove, 4),
+}
 
 
 def main() -> int:

@@ -57,7 +57,7 @@ def fuzz(world: World, seed: int, count: int, seconds: float) -> Told:
     told.breaches += [f"logged as an error: {line}" for line in world.server.errors(since=log)]
     told.tried = {
         "requests of bytes": n, "answered": sum(statuses.values()),
-        "statuses": ", ".join(f"{status} ×{seen}" for status, seen in sorted(statuses.items())),
+        "statuses": ", ".join(f"{seen} of {status}" for status, seen in sorted(statuses.items())),
         "growth in MiB": grown >> 20,
     }  # fmt: skip
     return told

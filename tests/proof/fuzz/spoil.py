@@ -33,7 +33,8 @@ NASTY: Final = (
     b"%ff%fe", b"%", b"%zz", b"\xff\xfe", b"\xc3\x28", b"\xed\xa0\x80", b"..", b"../..", b"*",
     b"'; select 1; --", b"${x}", b"%0d%0aX-A:%20b", b"2147483648", b"9223372036854775807",
     b"9223372036854775808", b"-9223372036854775809", b"9" * 400, b"a" * 300, b"a" * 9000,
-    b"coord-", b"wlt_1_" + b"A" * 43, b"wl_x", b"2026-01-01T00:00:00Z", b"9999-12-31T23:59:59-23:59",
+    b"coord-", b"wlt_1_" + b"A" * 43, b"wl_x", b"2026-01-01T00:00:00Z",
+    b"9999-12-31T23:59:59-23:59",
     b"0000-00-00T00:00:00Z", b"\xe2\x80\xae", b"\xf0\x9f\x92\xa9", b"a,b,,c", b",", b"\"7\"",
     b"task_0", b"run_0", b"ws_0", b"default", b"high", b"queued,running",
 )  # fmt: skip
@@ -82,6 +83,11 @@ JSON: Final = (
     b"\xef\xbb\xbf{}", b"[1,2", b"{\"a\"}",
 )  # fmt: skip
 
+METHODS: Final = (
+    b"HEAD", b"OPTIONS", b"TRACE", b"CONNECT", b"get", b"PUT", b"PATCH", b"DELETE", b"POST", b"GET",
+    b"BREW", b"", b"M-SEARCH", b"PRI",
+)  # fmt: skip
+
 Spoil = Callable[[random.Random, Said], Said]
 
 
@@ -123,9 +129,7 @@ def _path(luck: random.Random, said: Said) -> Said:
 
 
 def _method(luck: random.Random, said: Said) -> Said:
-    words = (b"HEAD", b"OPTIONS", b"TRACE", b"CONNECT", b"get", b"PUT", b"PATCH", b"DELETE", b"POST",
-             b"GET", b"BREW", b"", b"M-SEARCH", b"PRI")  # fmt: skip
-    return said._replace(method=luck.choice(words))
+    return said._replace(method=luck.choice(METHODS))
 
 
 def _field(luck: random.Random, said: Said) -> Said:
