@@ -9,12 +9,14 @@ from typing import Final
 
 from tests.proof.access import part as access
 from tests.proof.fuzz import part as fuzz
+from tests.proof.histories import run as histories
 from tests.proof.part import Bounds, Part, Told
 
 # By name, what is tried and the share of the time it gets.
 PARTS: Final[dict[str, tuple[Part, float]]] = {
-    "access": (access.prove, 2),
+    "histories": (histories.prove, 8),
     "fuzz": (fuzz.prove, 4),
+    "access": (access.prove, 2),
 }
 
 
