@@ -2,16 +2,19 @@
 
 import asyncio
 import socket
+import time
 from typing import Any
 
 import httpx2
 import msgspec
 import pytest
 import uvicorn
+import uvloop
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from server import limits
+from server.api.feed import pause
 from server.contract.base import ErrorEnvelope
 from server.protocol import Protocol
 from tests.client import RefusedError
@@ -99,3 +102,27 @@ async def test_a_connection_on_which_a_request_does_not_go_on_is_closed() -> Non
         await writer.wait_closed()
     serving.close()
     await serving.wait_closed()
+
+
+def test_who_waits_may_leave_in_the_moment_in_which_the_wait_ends() -> None:
+    """Else the timer would end what has been given up, and the log would tell of a fault."""
+    told = []
+
+    async def leave() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        for _ in range(100):
+            waiter = asyncio.ensure_future(pause(0.0001))
+            # Longer than the pause, in the turn in which it would end.
+            loop.call_soon(_hold, loop.time() + 0.002)
+            loop.call_soon(waiter.cancel)
+            await asyncio.wait([waiter])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(leave())
+    assert told == []
+
+
+def _hold(until: float) -> None:
+    while time.monotonic() < until:
+        pass
