@@ -25,10 +25,12 @@ EVERY: Final = (
 KNOWN: Final = (
     "authentication_required", "invalid_credentials", "forbidden", "identity_mismatch",
     "workspace_not_found", "rate_limited",
+    # Two workspaces are named.
+    "validation_failed",
 )  # fmt: skip
 WITH_BODY: Final = (
     "malformed_json", "body_too_large", "value_too_large", "unsupported_media_type",
-    "validation_failed", "unknown_field", "immutable_field", "secret_in_json",
+    "unknown_field", "immutable_field", "secret_in_json",
 )  # fmt: skip
 KEYED: Final = ("idempotency_in_progress", "idempotency_key_reused")
 GUARDED: Final = (

@@ -19,8 +19,8 @@ def prove(bounds: Bounds) -> Told:
             told.breaches += matrix.breaches(world, rows)
             told.breaches += leases.breaches(world, holds)
             told.breaches += tickets.breaches(world)
-            told.breaches += wording.breaches(world)
-            told.breaches += statements.breaches(world, bounds.directory)
+            told.breaches += wording.breaches(world, luck)
+            told.breaches += statements.breaches(world, bounds.directory, luck)
             told.breaches += [f"logged as an error: {line}" for line in world.server.errors()]
         told.breaches += canary.breaches(conninfo, bounds.directory / "canary", bounds.seed, 0.2)
     told.tried = {
@@ -37,9 +37,9 @@ def glance(conninfo: str, directory: Path, seed: int) -> list[str]:
     settings = {"WORKLEASE_TRUSTED_PROXIES": "127.0.0.1/32"}
     with world_on(conninfo, directory / "server", **settings) as world:
         return [
-            *matrix.breaches(world, matrix.cells(luck, 0.06)),
+            *matrix.breaches(world, matrix.cells(luck, 0.05)),
             *leases.breaches(world, leases.holds(luck, 0.1)),
             *tickets.breaches(world),
-            *wording.breaches(world),
-            *statements.breaches(world, directory),
+            *wording.breaches(world, luck, 0.3),
+            *statements.breaches(world, directory, luck, 0.3),
         ]

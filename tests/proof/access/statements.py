@@ -2,6 +2,7 @@
 same statements, step by step, for a thing of another workspace and for one that never was."""
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -45,9 +46,9 @@ REMOVED: Final = re.compile(r"\s+Rows Removed by Filter: \d+")
 ATTEMPTS: Final = 4
 
 
-def breaches(world: World, directory: Path) -> Iterator[str]:
+def breaches(world: World, directory: Path, luck: random.Random, share: float = 1) -> Iterator[str]:
     """Calls whose work in the database differs."""
-    calls = [call for call in asked(world) if "stream" not in call.row.marks]
+    calls = [call for call in asked(world, luck, share) if "stream" not in call.row.marks]
     yield from asyncio.run(_breaches(world, directory, calls))
 
 

@@ -1,6 +1,7 @@
 """P12: nothing in an answer tells whether a thing exists elsewhere: the same bytes, headers and
 statements for a thing of another workspace, one that never was and one that was deleted."""
 
+import random
 import re
 from collections.abc import Iterator
 from secrets import token_hex
@@ -61,15 +62,15 @@ class Asked(NamedTuple):
     ids: dict[str, Ids]
 
 
-def asked(world: World) -> Iterator[Asked]:
-    """Each call about a thing: of another workspace, one that never was, one that is gone."""
+def asked(world: World, luck: random.Random, share: float) -> Iterator[Asked]:
+    """Calls about a thing: of another workspace, one that never was, one that is gone."""
     here, there = world.workspace(), world.workspace()
     own = staged("ended", there)
     known = {"own": own.ids["task"], "own_run": own.ids["run"], "nonce": token_hex(8)}
     roles = {"V": there.client("viewer"), "A": there.agent(), "O": there.operator}
     roles["M"] = Client(world.http, _admin_of(there))
     for row in (*ROWS, *ELSEWHERE):
-        if row.roles and (row.about or row in ELSEWHERE):
+        if row.roles and (row.about or row in ELSEWHERE) and luck.random() < share:
             elsewhere = staged(row.stage, here).ids
             ids = {"elsewhere": elsewhere | known, "never": _never(elsewhere) | known}
             if row.about == "task" and row not in ELSEWHERE:
@@ -78,9 +79,9 @@ def asked(world: World) -> Iterator[Asked]:
             yield Asked(row, roles[by], ids)
 
 
-def breaches(world: World) -> Iterator[str]:
+def breaches(world: World, luck: random.Random, share: float = 1) -> Iterator[str]:
     """Answers that differ in more than the id that was asked for."""
-    for call in asked(world):
+    for call in asked(world, luck, share):
         told = {known: _told(world, call, ids) for known, ids in call.ids.items()}
         if len(set(told.values())) > 1:
             yield f"{call.row.endpoint}: the answers tell what exists elsewhere: {told}"
@@ -88,7 +89,7 @@ def breaches(world: World) -> Iterator[str]:
         if call.row in ELSEWHERE and status != call.row.ok:
             yield f"{call.row.endpoint}: {call.row.ok} is due, {told} came"
     yield from _credentials(world)
-    yield from _roles(world)
+    yield from _roles(world, luck, share)
 
 
 def _told(world: World, call: Asked, ids: Ids) -> tuple[int, str, tuple[Any, ...]]:
@@ -120,12 +121,12 @@ def _credentials(world: World) -> Iterator[str]:
         yield f"bad credentials are told apart: {answers}"
 
 
-def _roles(world: World) -> Iterator[str]:
+def _roles(world: World, luck: random.Random, share: float) -> Iterator[str]:
     """Who may not call something is told so whatever it names."""
     here, there = world.workspace(), world.workspace()
     viewer = there.client("viewer")
     for row in ROWS:
-        if row.about and row.roles and "V" not in row.roles:
+        if row.about and row.roles and "V" not in row.roles and luck.random() < share:
             ids = staged(row.stage, here).ids
             both = (ids, _never(ids))
             told = {_bare(ask(world.http, row, i, viewer.sent())[1], i) for i in both}
