@@ -22,7 +22,7 @@ from tests.world import World
 
 CONNECTIONS: Final = 16
 # So many requests use the same things; then there are new ones.
-BATCH: Final = 2000
+BATCH: Final = 1000
 GROWTH_LIMIT_BYTES: Final = 128 * 2**20
 # It waits for up to a minute, as it should, where a spoiled body leaves out that it should not.
 PATIENT: Final = "POST /api/scheduler/drain"
