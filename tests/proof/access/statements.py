@@ -83,7 +83,8 @@ async def _work(http: httpx2.AsyncClient, call: Asked, ids: Ids, told: list[str]
     row = call.row
     body = None if row.body is None else msgspec.json.encode(filled(row.body, ids))
     await http.request(row.method, filled(row.path, ids), content=body, headers=call.by.sent())
-    return [_bare(text, row.about == "key") for text in told]
+    # What servers tell one another is sent once the answer is on its way.
+    return [_bare(text, row.about == "key") for text in told if "pg_notify" not in text]
 
 
 def _bare(text: str, keys: bool) -> str:
