@@ -5,7 +5,7 @@ READY := .venv/.ready
 GUARDS := $(addprefix tests/test_,tidy.py layers.py settings_docs.py telemetry.py access_table.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check format bench proof clean
+.PHONY: help install run demo test check format bench soak proof clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ format: $(READY) ## write the format that check wants
 
 bench: $(READY) ## measure claims, heartbeats and completes per second
 	$(BIN)/python -m bench
+
+soak: $(READY) ## hold much at once, and grow old; takes under half an hour
+	$(BIN)/python -m bench.soak
 
 proof: $(READY) ## try to break every promise for a quarter of an hour, and report it
 	$(BIN)/python -m tests.proof
