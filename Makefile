@@ -5,10 +5,10 @@ READY := .venv/.ready
 GUARDS := $(addprefix tests/test_,tidy.py layers.py settings_docs.py telemetry.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check format bench proof clean
+.PHONY: help install run demo test test-pgbouncer check format bench proof clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 install: $(READY) ## make .venv with everything in it
 
@@ -26,6 +26,11 @@ demo: $(READY) ## start a server of its own, run agents on it, show what happene
 
 test: $(READY) ## run every test on a real PostgreSQL
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-pgbouncer: $(READY) ## run every test with PgBouncer between servers and database
+	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null || \
+	    { echo "There is no pgbouncer here; on Debian: apt-get install pgbouncer" >&2; exit 1; }
+	TEST_PGBOUNCER=true $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(READY) ## format, lint, types and the rules of the code base
 	$(BIN)/ruff format --check .
