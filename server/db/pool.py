@@ -24,8 +24,6 @@ REPEATS: Final = 3
 LOCKED: Final = "55P03"
 STOPPED: Final = "57014"
 UNAVAILABLE: Final = ("57P01", "57P02", "57P03", "53300")
-# The connection broke, or, as a proxy says it, the one behind it.
-BROKEN: Final = "08"
 LOCK_MILLISECONDS: Final = 100
 
 Row = tuple[Any, ...]
@@ -92,11 +90,11 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if not isinstance(error, psycopg.Error):
             return
-        state = error.sqlstate or ""
+        state = error.sqlstate
         if state == REFUSED:
             evidence = msgspec.json.decode(error.diag.message_detail or "{}")
             raise Problem(error.diag.message_primary or "", **evidence) from None
-        if self._connection is not None and (self._connection.broken or state[:2] == BROKEN):
+        if self._connection is not None and self._connection.broken:
             raise ConnectionLost from error
         if state in REPEATED:
             return
