@@ -42,15 +42,15 @@ PEERS: Final = (
         "select count(*) = 0 from pgqueuer where entrypoint = 'hold'",
     ),
     Peer(
-        "pg-boss", (str(NODE), str(HOME / "pgboss.mjs")), {"single": 20_000, "batch": 150_000},
+        "pg-boss", (str(NODE), str(HOME / "pgboss.mjs")), {"single": 20_000, "batch": 120_000},
         "select count(*) from pgboss.job where name = 'nothing' and state < 'completed'",
         "select bool_and(state = 'completed') from pgboss.job where name = 'hold'",
     ),
     Peer(
         "graphile-worker", (str(NODE), str(HOME / "graphile.mjs")),
-        {"single": 40_000, "batch": 200_000},
+        {"single": 40_000, "batch": 120_000},
         "select count(*) from graphile_worker._private_jobs",
-        "select count(*) = 0 from graphile_worker._private_jobs",
+        "select count(*) = 0 from graphile_worker.jobs where task_identifier = 'hold'",
         "update graphile_worker._private_jobs set locked_at = locked_at - interval '4 hours'",
     ),
 )  # fmt: skip

@@ -34,7 +34,8 @@ def hold(lease: Lease) -> None:
 def fill(client: Client, count: int) -> None:
     """Queues tasks that ask for nothing."""
     for first in range(0, count, CHUNK):
-        client.tasks.create_bulk([{"title": "nothing"} for _ in range(min(CHUNK, count - first))])
+        some = range(min(CHUNK, count - first))
+        client.tasks.create_bulk([{"ref": str(n), "title": "nothing"} for n in some])
 
 
 def pick_up(client: Client, count: int) -> None:
