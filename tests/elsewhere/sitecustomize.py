@@ -19,5 +19,5 @@ def execute(account: binaries.Account, program: str, *arguments: str) -> None:
     binaries.execute(account, program, *("C.UTF-8" if word == "C" else word for word in known))
 
 
-binaries.programs = lambda _: Path(os.environ["TEST_POSTGRES_PROGRAMS"])
-embedded.execute = execute
+vars(binaries).update(programs=lambda _: Path(os.environ["TEST_POSTGRES_PROGRAMS"]))
+vars(embedded).update(execute=execute)
