@@ -14,7 +14,8 @@ import psycopg
 
 from bench.peers.peer import Peer
 
-WARM_UP_SECONDS = 2.0
+START_SECONDS = 60
+WARM_UP_SECONDS = 1.0
 STEP_SECONDS = 300
 TAKE_OVER_SECONDS = 90
 # How long a completion may take that a worker hands in.
@@ -84,6 +85,7 @@ def jobs_per_second(program: Program, how: str, seconds: float) -> float:
         psycopg.connect(program.conninfo, autocommit=True) as connection,
         program.begun("work", how) as process,
     ):
+        _until_begun(connection, program, how)
         counts = []
         for pause in (WARM_UP_SECONDS, seconds):
             time.sleep(pause)
@@ -94,6 +96,14 @@ def jobs_per_second(program: Program, how: str, seconds: float) -> float:
     if not after:
         raise SystemExit(f"{program.peer.name} {how}: too few jobs were queued")
     return float((before - after) / (ended - began))
+
+
+def _until_begun(connection: "psycopg.Connection[Any]", program: Program, how: str) -> None:
+    end = time.monotonic() + START_SECONDS
+    while _count(connection, program.peer) >= program.peer.fills[how]:
+        if time.monotonic() > end:
+            raise SystemExit(f"{program.peer.name} does nothing, see {program.log}")
+        time.sleep(0.1)
 
 
 def _count(connection: "psycopg.Connection[Any]", peer: Peer) -> int:
