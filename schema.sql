@@ -2587,6 +2587,12 @@ declare
   v_started new_event[];
   v_events new_event[];
 begin
+  -- A checkpoint is the task's, and so is its lock.
+  perform 1
+     from (select distinct r.task_id from unnest(v_calls) c
+             cross join lateral _run(p_workspace_id, c.run_id) r where c.checkpoint is not null order by 1) x
+     cross join lateral (select from task t
+       where t.workspace_id = p_workspace_id and t.task_id = x.task_id for no key update) l;
   perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
   v_now := lease_now();
   v_verdicts := _judge(p_workspace_id, v_calls, 'heartbeat');
@@ -2942,37 +2948,52 @@ begin
   return v_gap;
 end $$;
 
--- The runs whose lease lapsed, by workspace, oldest first; leases that were renewed meanwhile are looked at
--- again when they end. The time between sweeps is real time: a gap over 30 s was an outage, in which nobody
--- could heartbeat, so what lapsed in it is renewed and nothing is returned.
-create function sweep_leases(p_limit int) returns table (workspace_id text, runs text[]) language plpgsql as $$
+create type run_place as (workspace_id text, run_id text);
+
+-- The runs whose lease lapsed, by workspace, oldest first, but for workspaces that are held up; leases that
+-- were renewed meanwhile are looked at again when they end. The time between sweeps is real time: a gap over
+-- 30 s was an outage, in which nobody could heartbeat, so what lapsed in it is renewed and nothing is returned.
+create function sweep_leases(p_limit int, p_without text[]) returns table (workspace_id text, runs text[])
+language plpgsql as $$
 declare
   v_now timestamptz;
   v_gap interval;
+  v_outage boolean;
+  v_renewed run_place[];
 begin
   v_gap := _since_last('sweep');
   v_now := lease_now();
-  if v_gap > interval '30 seconds' then
-    update lease l set lease_until = _longer(v_now, v_now, l.lease_seconds, l.deadline_at),
-                       check_at = _longer(v_now, v_now, l.lease_seconds, l.deadline_at)
-     where l.ended_at is null and l.check_at <= v_now and l.lease_until between v_now - v_gap and v_now;
+  v_outage := v_gap > interval '30 seconds';
+  -- The run is the lock of its leases. One that somebody holds now is looked at in the next pass.
+  v_renewed := array(select row(r.workspace_id, r.run_id)::run_place
+    from (select l.workspace_id, l.run_id from lease l
+           where l.ended_at is null and l.check_at <= v_now
+             and (l.lease_until > v_now or v_outage and l.lease_until >= v_now - v_gap)
+           order by l.check_at) x
+    cross join lateral (select k.workspace_id, k.run_id from run k
+      where k.workspace_id = x.workspace_id and k.run_id = x.run_id for no key update skip locked) r
+   limit case when not v_outage then p_limit end);
+  update lease l set lease_until = k.until, check_at = k.until
+    from unnest(v_renewed) x
+    cross join lateral (select k.ctid, case when k.lease_until > v_now then k.lease_until
+          else _longer(v_now, v_now, k.lease_seconds, k.deadline_at) end as until from lease k
+      where k.workspace_id = x.workspace_id and k.run_id = x.run_id and k.ended_at is null offset 0) k
+   where l.ctid = k.ctid;
+  if v_outage then
     return;
   end if;
-  update lease l set check_at = l.lease_until
-    from (select x.workspace_id, x.run_id, x.fence from lease x
-           where x.ended_at is null and x.check_at <= v_now and x.lease_until > v_now
-           order by x.check_at limit p_limit for no key update skip locked) x
-   where l.workspace_id = x.workspace_id and l.run_id = x.run_id and l.fence = x.fence;
   return query
     select x.workspace_id::text, array_agg(x.run_id::text order by x.run_id)
       from (select l.workspace_id, l.run_id from lease l
              where l.ended_at is null and l.check_at <= v_now and l.lease_until <= v_now
+               and l.workspace_id <> all (p_without)
              order by l.check_at limit p_limit) x
      group by x.workspace_id;
 end $$;
 
 -- Puts a run that could not be expired aside for a minute, so that it does not hold up the others.
 create function set_aside(p_workspace_id text, p_run_id text) returns void language sql as $$
+  select _lock_runs(p_workspace_id, array[p_run_id]);
   update lease l set check_at = lease_now() + interval '1 minute'
    where l.workspace_id = p_workspace_id and l.run_id = p_run_id and l.ended_at is null
 $$;

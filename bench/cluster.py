@@ -33,6 +33,10 @@ select count(*) filter (where event_type = 'task.run_claimed') as claims,
   from event where sequence > %(after)s
 """
 NEWEST_SEQUENCE = "select coalesce(max(sequence), 0) from event"
+BACKENDS = """
+select array_agg(pid) from pg_stat_activity
+ where datname = current_database() and pid <> pg_backend_pid()
+"""
 YARDSTICK_COUNTS = """
 select (select count(*) from event), (select count(*) from event where kind = 'completed'),
        (select count(*) from job where state = 2), (select max(attempt) from job)

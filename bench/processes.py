@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -153,9 +153,8 @@ def usage(running: list[Server], postmaster: int) -> Usage:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(") ")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
+        fields = _stat(entry)
+        if not fields:
             continue
         own = (int(fields[11]) + int(fields[12])) / TICKS
         spent[int(entry.name)] = own
@@ -169,3 +168,17 @@ def usage(running: list[Server], postmaster: int) -> Usage:
     busy = (sum(totals[:8]) - totals[3] - totals[4]) / TICKS
     of_servers = sum(spent.get(server.pid, 0.0) for server in running)
     return Usage(time.monotonic(), of_servers, of_postgres, busy)
+
+
+def spent(pids: Iterable[int]) -> float:
+    """CPU seconds so far of these processes; one that has ended counts as none."""
+    used = (_stat(Path(f"/proc/{pid}")) for pid in pids)
+    return sum((int(fields[11]) + int(fields[12])) / TICKS for fields in used if fields)
+
+
+def _stat(process: Path) -> list[str]:
+    """Its numbers, beginning with the state; empty if it has ended."""
+    try:
+        return (process / "stat").read_text().rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []

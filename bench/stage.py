@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import psycopg
 
-from bench.cluster import COUNT_EVENTS, NEWEST_SEQUENCE, Cluster
-from bench.processes import Drive, Server, Usage, drive, servers, usage
+from bench.cluster import BACKENDS, COUNT_EVENTS, NEWEST_SEQUENCE, Cluster
+from bench.processes import Drive, Server, Usage, drive, servers, spent, usage
 
 FILL = Path(__file__).with_name("fill.sql").read_text()
 EMPTY = "bench_empty"
@@ -142,6 +142,11 @@ class Run:
             "other_p99_ms": told.other.p99_ms,
         }
 
+    def backends(self) -> list[int]:
+        """The processes of PostgreSQL that serve these servers."""
+        [pids] = self._stage.cluster.ask(self.database, BACKENDS)
+        return list(pids)
+
     def usage(self) -> Usage:
         """What was used of the CPU until now."""
         return usage(self.running, self._stage.cluster.postmaster())
@@ -175,10 +180,18 @@ def cores(before: Usage, after: Usage, load: float) -> Metrics:
 
 
 def idle(run: Run, seconds: float) -> Metrics:
-    """What servers and PostgreSQL use while nobody asks for anything."""
-    before = run.usage()
+    """What servers and the backends that serve them use while nobody asks for anything.
+
+    Not the rest of PostgreSQL: it may be clearing up the databases of other scenarios.
+    """
+    processes, backends = [server.pid for server in run.running], run.backends()
+    began, of_servers, of_postgres = time.monotonic(), spent(processes), spent(backends)
     time.sleep(seconds)
-    return cores(before, run.usage(), 0.0)
+    lasted = time.monotonic() - began
+    return {
+        "server_cores": (spent(processes) - of_servers) / lasted,
+        "postgres_cores": (spent(backends) - of_postgres) / lasted,
+    }
 
 
 def bulk(count: int, woven: bool = False) -> bytes:

@@ -220,7 +220,7 @@ RULES = {
              and r.task_id = c.task_id and r.status in ('completed', 'failed'))
            and not exists (select from cascade_task w
              where w.workspace_id = c.workspace_id)""",
-    **recount.RULES,
+    **recount.KEPT,
 }  # fmt: skip
 
 TASKS = "select count(*) from task where workspace_id = %(ws)s"

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tests import books, recount
 from tests.client import RefusedError
 from tests.factories import Held
 from tests.gates import claimable
@@ -142,7 +141,7 @@ class Drive:
 
     def recount(self) -> None:
         """What dashboards and inboxes count is so, however far behind their digests are."""
-        assert books.faults(self.world.db, self.workspace.id, recount.RULES) == {}
+        assert self.workspace.miscounts() == {}
 
     def compare(self) -> None:
         """Every row that the model knows of is as the model has it."""

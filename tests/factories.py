@@ -13,7 +13,7 @@ import pytest
 from server.contract.base import Diagnostic
 from server.contract.leases import Claim
 from server.contract.tasks import Task
-from tests import books
+from tests import books, recount
 from tests.client import Client, RefusedError
 from tests.serving import until
 
@@ -132,6 +132,10 @@ class Workspace:
     def faults(self) -> dict[str, list[Any]]:
         """The rules that its rows break."""
         return books.faults(self.world.db, self.id)
+
+    def miscounts(self) -> dict[str, list[Any]]:
+        """What its dashboard and inbox count wrongly, however far behind their digests are."""
+        return books.faults(self.world.db, self.id, recount.RULES)
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:

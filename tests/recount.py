@@ -53,7 +53,8 @@ select coalesce(a.label, b.label)
  where a.amount is distinct from b.amount
 """
 
-RULES = {
+# Dear to ask: for tests that set out to make them wrong.
+COUNTED = {
     "the dashboard counts what there is": COUNTS.format(scope="null"),
     "the digests of a scope add up to what there is": COUNTS
         .replace("where t.workspace_id = %(ws)s", """where t.workspace_id = %(ws)s
@@ -62,6 +63,9 @@ RULES = {
             select from task t where t.workspace_id = r.workspace_id and t.task_id = r.task_id
                and t.scope = 'global')""")
         .format(scope="'global'"),
+}  # fmt: skip
+
+KEPT = {
     "a digest that no event has touched since is as its rows are": """
         with position as (select coalesce((select sequence from digest_position
                             where workspace_id = %(ws)s), 0) as at)
@@ -80,3 +84,5 @@ RULES = {
            where p.workspace_id = %(ws)s and e.workspace_id = %(ws)s and e.task_id = d.task_id
              and e.sequence <= p.sequence and e.event_type not in {TRIAGED})""",
 }  # fmt: skip
+
+RULES = {**COUNTED, **KEPT}

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from server.api.feed import Feed, Subscriber, Topic
+from server.api.turns import Turns
 from server.db.pool import Database
 from server.loops import digests, retention
 from tests.factories import Workspace, refused
@@ -179,7 +180,7 @@ def test_a_stream_that_retention_overtakes_says_so(world: World, brief: Workspac
 def test_a_feed_that_retention_overtakes_says_so(world: World, brief: Workspace) -> None:
     """P9: as after a process was asleep for days."""
     task = brief.task()
-    subscriber = Subscriber(Topic("task", task.id), 100)
+    subscriber = Subscriber(Turns(), Topic("task", task.id), 100)
 
     async def sleep(db: Database) -> None:
         feed = Feed(db, brief.id)

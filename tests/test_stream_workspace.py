@@ -6,6 +6,7 @@ from threading import Barrier
 from typing import Any
 
 from server.api.feed import Feed, Subscriber, Topic
+from server.api.turns import Turns
 from server.db.pool import Database, open_pool
 from tests.factories import Agent, Workspace, refused
 from tests.streams import subscribed
@@ -95,7 +96,7 @@ async def _join_meanwhile(own: Workspace, early_id: str, late_id: str) -> tuple[
     async with open_pool(conninfo, 2, 5, 30) as pool:
         slow = SlowDatabase(pool)
         feed = Feed(slow, own.id)
-        early, late = (Subscriber(Topic("task", name), 9) for name in (early_id, late_id))
+        early, late = (Subscriber(Turns(), Topic("task", name), 9) for name in (early_id, late_id))
         slow.going.set()
         await feed.join(early)
         slow.going.clear()

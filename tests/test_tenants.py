@@ -51,6 +51,21 @@ def test_a_workspace_that_is_held_up_does_not_hold_up_the_sweep_of_others(
     assert workspace.sweep() == 1
 
 
+def test_a_crowd_of_lapsed_leases_of_one_that_is_held_up_does_not_hide_those_of_others(
+    lonely: World,
+) -> None:
+    """P10: however few rows a pass looks at."""
+    loud, other = lonely.workspace(), lonely.workspace()
+    for each in (loud, loud, loud, other):
+        each.task()
+        each.agent().claim(lease_seconds=60)
+    lonely.advance(61)
+    with loud.locked("log"):
+        assert lonely.sweep(rows=2) == 1
+        assert other.told()[-1] == "task.run_lease_expired"
+    assert lonely.sweep(rows=2) + lonely.sweep(rows=2) == 3
+
+
 def test_a_row_that_always_collides_is_told_as_an_outage_and_not_as_a_fault(
     world: World, workspace: Workspace
 ) -> None:

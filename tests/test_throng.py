@@ -130,4 +130,5 @@ def test_whatever_is_called_at_once_the_books_stay_in_order(
         callers.together(lives)
     assert [met for met in throng.met if met[2] >= 500] == []
     assert {201, 404, 409} < {met[2] for met in throng.met}
+    assert workspace.miscounts() == {}
     replay(world, workspace.id, workspace.log())

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from server.api.turns import Turns
 from server.db.pool import Database, Fault
 from server.errors import Problem
 from server.store.events import latest_sequence
@@ -35,8 +36,10 @@ class Subscriber:
     """One stream: the frames that came since it joined."""
 
     def __init__(
-        self, topic: Topic, limit: int, fits: Callable[[str, str | None], bool] | None = None
-    ) -> None:
+        self, turns: Turns, topic: Topic, limit: int,
+        fits: Callable[[str, str | None], bool] | None = None,
+    ) -> None:  # fmt: skip
+        self._turns = turns
         self.topic = topic
         # Whether an event of this type and task is wanted.
         self.fits = fits
@@ -56,26 +59,27 @@ class Subscriber:
             self.overflowed = True
         if not self.overflowed:
             self._frames.append(told)
-        self._come.set()
+        self._turns.wake(self._come)
 
     def lose(self) -> None:
         """Takes note that events which it wanted are no longer kept."""
         self.overflowed, self.reason = True, "retention"
-        self._come.set()
+        self._turns.wake(self._come)
 
     def close(self) -> None:
         """Ends the stream once its frames are taken."""
         self.closed = True
-        self._come.set()
+        self._turns.wake(self._come)
 
     async def take(self, seconds: float) -> Told | None:
-        """The next frame; None if none came in time, or none will come."""
+        """The next frame; None if none came in time (or early, rarely), or none will come."""
         if not self._frames and not self.closed and not self.overflowed:
             self._come.clear()
+            over = asyncio.get_running_loop().call_later(seconds, self._turns.wake, self._come)
             try:
-                await asyncio.wait_for(self._come.wait(), seconds)
-            except TimeoutError:
-                return None
+                await self._come.wait()
+            finally:
+                over.cancel()
         return self._frames.popleft() if self._frames else None
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from server.api.context import EVERY_WORKSPACE
 from server.api.feed import Feed, pause
+from server.api.turns import Turns
 from server.db.listen import listen
 from server.db.pool import Database
 from server.errors import Problem
@@ -35,6 +36,7 @@ class Hub:
         # Told of every change of a workspace, here or elsewhere.
         self.woken: Callable[[str], None] = lambda _: None
         self._name = secrets.token_hex(8)
+        self.turns = Turns()
         self._feeds: dict[str, Feed] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._pending: dict[str, int] = {}

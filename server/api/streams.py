@@ -175,7 +175,7 @@ async def _follow(
 ) -> AsyncGenerator[bytes, None]:
     """The frames of a stream: nothing, what is stored, `ready`, then what comes."""
     feed = ctx.services.hub.feed(ctx.workspace_id)
-    subscriber = Subscriber(source.topic, ctx.services.config.sse_buffer, source.fits)
+    subscriber = _subscriber(ctx, source)
     occur(StreamOpened, stream=source.topic.kind)
     feed.admit(subscriber)
     try:
@@ -196,7 +196,7 @@ async def _follow(
             if subscriber.overflowed:
                 # More came meanwhile than may wait: that is in the log as well.
                 feed.leave(subscriber)
-                subscriber = Subscriber(source.topic, ctx.services.config.sse_buffer, source.fits)
+                subscriber = _subscriber(ctx, source)
                 await feed.join(subscriber)
         yield b"event: ready\ndata: %s\n\n" % await source.ready(ctx, position)
         async for frame in _live(ctx, subscriber):
@@ -204,6 +204,11 @@ async def _follow(
     finally:
         feed.leave(subscriber)
         occur(StreamOpened, count=-1, stream=source.topic.kind)
+
+
+def _subscriber(ctx: Context, source: Source) -> Subscriber:
+    services = ctx.services
+    return Subscriber(services.hub.turns, source.topic, services.config.sse_buffer, source.fits)
 
 
 async def _stored(

@@ -1,6 +1,7 @@
 """Rejects what nobody approved in time, or reminds of it, as each task asks."""
 
 from collections.abc import Callable
+from functools import partial
 
 from server.db.pool import Asked, Fault
 from server.loops.every import in_batches
@@ -21,4 +22,4 @@ async def run_once(db: Asked, limit: int, changed: Callable[[str, int], None]) -
         occur(LoopFailed, loop="approvals", error=error, task_id=task_id)
         await approvals.set_approval_aside(db, workspace_id, task_id)
 
-    return await in_batches(await approvals.late_approvals(db, limit), expire, set_aside)
+    return await in_batches(partial(approvals.late_approvals, db, limit), expire, set_aside)

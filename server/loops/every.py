@@ -27,29 +27,45 @@ async def every(name: str, seconds: float, run_once: Callable[[], Awaitable[int]
 
 
 async def in_batches(
-    found: list[tuple[str, list[str]]],
+    find: Callable[[list[str]], Awaitable[list[tuple[str, list[str]]]]],
     do: Callable[[str, list[str]], Awaitable[int]],
     set_aside: Callable[[str, str, Fault], Awaitable[None]],
 ) -> int:
-    """Does what was found, workspace by workspace; how much.
+    """Does what is found, workspace by workspace; how much.
 
-    What cannot be done with the others is tried alone, and what cannot be done at all is set aside.
+    `find` leaves out the workspaces that it is given: those that are held up by a transaction of
+    their own, whose items might be all that one look finds. They are tried again in the next pass.
     """
     done = 0
-    for workspace_id, items in found:
-        try:
-            done += await do(workspace_id, items)
-        except Busy:
-            # Held up by a transaction of its own: the next pass comes soon.
-            continue
-        except Fault:
-            # One bad item must not hold up the others.
-            for item in items:
-                try:
-                    done += await do(workspace_id, [item])
-                except Fault as error:
-                    await set_aside(workspace_id, item, error)
+    held_up: list[str] = []
+    before = -1
+    while len(held_up) > before:
+        before = len(held_up)
+        for workspace_id, items in await find(held_up):
+            try:
+                done += await _together_or_alone(workspace_id, items, do, set_aside)
+            except Busy:
+                held_up.append(workspace_id)
     return done
+
+
+async def _together_or_alone(
+    workspace_id: str,
+    items: list[str],
+    do: Callable[[str, list[str]], Awaitable[int]],
+    set_aside: Callable[[str, str, Fault], Awaitable[None]],
+) -> int:
+    """What cannot be done with the others is tried alone, and set aside if it cannot be done."""
+    try:
+        return await do(workspace_id, items)
+    except Fault:
+        done = 0
+        for item in items:
+            try:
+                done += await do(workspace_id, [item])
+            except Fault as error:
+                await set_aside(workspace_id, item, error)
+        return done
 
 
 async def in_turn(loop: str, workspaces: list[str], do: Callable[[str], Awaitable[int]]) -> int:

@@ -1,6 +1,7 @@
 """The sweep: ends leases whose time is up, so that a crash costs one lease time."""
 
 from collections.abc import Callable
+from functools import partial
 
 from server.db.pool import Asked, Fault
 from server.loops.every import in_batches
@@ -24,4 +25,4 @@ async def run_once(db: Asked, limit: int, changed: Callable[[str, int], None]) -
         occur(LoopFailed, loop="expiry", error=error, run_id=run_id)
         await sweep.set_aside(db, workspace_id, run_id)
 
-    return await in_batches(await sweep.sweep_leases(db, limit), expire, set_aside)
+    return await in_batches(partial(sweep.sweep_leases, db, limit), expire, set_aside)

@@ -1,6 +1,7 @@
 """Ends reviews whose time is over, and takes them from reviewers that are not heard of any more."""
 
 from collections.abc import Callable
+from functools import partial
 
 from server.db.pool import Asked, Fault
 from server.loops.every import in_batches
@@ -26,4 +27,4 @@ async def run_once(
         occur(LoopFailed, loop="reviews", error=error, review_id=review_id)
         await reviews.set_review_aside(db, workspace_id, review_id)
 
-    return await in_batches(await reviews.late_reviews(db, limit), expire, set_aside)
+    return await in_batches(partial(reviews.late_reviews, db, limit), expire, set_aside)

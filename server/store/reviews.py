@@ -166,12 +166,13 @@ async def held_reviews(db: Database, **filters: Any) -> list[str]:
     return [row[0] for row in await db.many(HELD_REVIEWS, **filters)]
 
 
-LATE_REVIEWS = "select workspace_id, reviews from late_reviews(%(limit)s)"
+LATE_REVIEWS = "select workspace_id, reviews from late_reviews(%(limit)s, %(without)s)"
 
 
-async def late_reviews(db: Asked, limit: int) -> list[tuple[str, list[str]]]:
-    """The reviews whose deadline has passed or whose lease lapsed, by workspace."""
-    return [(row[0], row[1]) for row in await db.many(LATE_REVIEWS, limit=limit)]
+async def late_reviews(db: Asked, limit: int, without: list[str]) -> list[tuple[str, list[str]]]:
+    """The reviews that are over their time, by workspace; not of those that are held up."""
+    rows = await db.many(LATE_REVIEWS, limit=limit, without=without)
+    return [(row[0], row[1]) for row in rows]
 
 
 class Expired(NamedTuple):

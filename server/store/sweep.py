@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 from server.db.pool import Asked, Database
 
-SWEEP_LEASES = "select workspace_id, runs from sweep_leases(%(limit)s)"
+SWEEP_LEASES = "select workspace_id, runs from sweep_leases(%(limit)s, %(without)s)"
 
 
-async def sweep_leases(db: Asked, limit: int) -> list[tuple[str, list[str]]]:
-    """The runs whose lease lapsed, by workspace."""
-    return [(row[0], row[1]) for row in await db.many(SWEEP_LEASES, limit=limit)]
+async def sweep_leases(db: Asked, limit: int, without: list[str]) -> list[tuple[str, list[str]]]:
+    """The runs whose lease lapsed, by workspace; not of those that are held up."""
+    rows = await db.many(SWEEP_LEASES, limit=limit, without=without)
+    return [(row[0], row[1]) for row in rows]
 
 
 class Expired(NamedTuple):

@@ -7,10 +7,11 @@ from pathlib import Path
 from secrets import randbelow
 from typing import Final
 
+from tests.proof.histories import run as histories
 from tests.proof.part import Bounds, Part, Told
 
 # By name, what is tried and the share of the time it gets.
-PARTS: Final[dict[str, tuple[Part, float]]] = {}
+PARTS: Final[dict[str, tuple[Part, float]]] = {"histories": (histories.prove, 8)}
 
 
 def main() -> int:

@@ -844,37 +844,52 @@ end $$;
 
 -- ══ Time ════════════════════════════════════════════════════════════════════════════════════════════════════
 
+create type review_place as (workspace_id text, review_id text);
+
 -- The reviews whose deadline has passed or whose lease lapsed, by workspace. As with sweep_leases(): after a gap
 -- of over 30 s, in which nobody could heartbeat, what lapsed in it is renewed and nothing is returned.
-create function late_reviews(p_limit int) returns table (workspace_id text, reviews text[]) language plpgsql as $$
+create function late_reviews(p_limit int, p_without text[]) returns table (workspace_id text, reviews text[])
+language plpgsql as $$
 declare
   v_now timestamptz;
   v_gap interval;
+  v_outage boolean;
+  v_renewed review_place[];
 begin
   v_gap := _since_last('reviews');
   v_now := lease_now();
-  if v_gap > interval '30 seconds' then
-    update review_lease l
-       set lease_until = _longer(v_now, v_now, l.lease_seconds, v.deadline_at),
-           check_at = _longer(v_now, v_now, l.lease_seconds, v.deadline_at)
-      from review v
-     where l.ended_at is null and l.check_at <= v_now and l.lease_until between v_now - v_gap and v_now
-       and v.workspace_id = l.workspace_id and v.review_id = l.review_id and v.deadline_at > v_now;
+  v_outage := v_gap > interval '30 seconds';
+  -- The run is the lock of its reviews. One that somebody holds now is looked at in the next pass.
+  v_renewed := array(select row(r.workspace_id, x.review_id)::review_place
+    from (select l.workspace_id, l.review_id, v.run_id from review_lease l
+            join review v on v.workspace_id = l.workspace_id and v.review_id = l.review_id
+           where l.ended_at is null and l.check_at <= v_now
+             and (l.lease_until > v_now
+                  or v_outage and l.lease_until >= v_now - v_gap and v.deadline_at > v_now)
+           order by l.check_at) x
+    cross join lateral (select k.workspace_id from run k
+      where k.workspace_id = x.workspace_id and k.run_id = x.run_id for no key update skip locked) r
+   limit case when not v_outage then p_limit end);
+  update review_lease l set lease_until = k.until, check_at = k.until
+    from unnest(v_renewed) x
+    cross join lateral (select k.ctid, case when k.lease_until > v_now then k.lease_until
+          else _longer(v_now, v_now, k.lease_seconds, v.deadline_at) end as until
+      from review_lease k
+      join review v on v.workspace_id = k.workspace_id and v.review_id = k.review_id
+      where k.workspace_id = x.workspace_id and k.review_id = x.review_id and k.ended_at is null offset 0) k
+   where l.ctid = k.ctid;
+  if v_outage then
     return;
   end if;
-  update review_lease l set check_at = l.lease_until
-    from (select x.workspace_id, x.review_id, x.fence from review_lease x
-           where x.ended_at is null and x.check_at <= v_now and x.lease_until > v_now
-           order by x.check_at limit p_limit for no key update skip locked) x
-   where l.workspace_id = x.workspace_id and l.review_id = x.review_id and l.fence = x.fence;
   return query
     select x.workspace_id::text, array_agg(x.review_id::text order by x.review_id) from (
       (select l.workspace_id, l.review_id from review_lease l
         where l.ended_at is null and l.check_at <= v_now and l.lease_until <= v_now
-        order by l.check_at limit p_limit)
+          and l.workspace_id <> all (p_without) order by l.check_at limit p_limit)
       union
       (select v.workspace_id, v.review_id from review v
-        where v.check_at <= v_now order by v.check_at limit p_limit)) x
+        where v.check_at <= v_now and v.workspace_id <> all (p_without)
+        order by v.check_at limit p_limit)) x
      group by x.workspace_id;
 end $$;
 
@@ -936,6 +951,8 @@ end $$;
 
 -- Leaves a review that could not be dealt with for a minute, so that it does not hold up the others.
 create function set_review_aside(p_workspace_id text, p_review_id text) returns void language sql as $$
+  select _lock_runs(p_workspace_id, array(select v.run_id from review v
+    where v.workspace_id = p_workspace_id and v.review_id = p_review_id));
   update review v set check_at = lease_now() + interval '1 minute'
    where v.workspace_id = p_workspace_id and v.review_id = p_review_id and v.check_at is not null;
   update review_lease l set check_at = lease_now() + interval '1 minute'

@@ -1,0 +1,149 @@
+"""Histories: clients call at once while servers, database and network fail, and all is looked at.
+
+A run goes in rounds, each in a workspace of its own. `run` is for one stage, whatever its servers
+and its schema are; `prove` is the part of the proof.
+"""
+
+import asyncio
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+
+import uvloop
+
+from tests.client import Client
+from tests.factories import Workspace
+from tests.proof.histories.agents import Agent, Reviewer
+from tests.proof.histories.calls import Ledger
+from tests.proof.histories.chaos import ALL, Chaos, Clock
+from tests.proof.histories.check import Judgement
+from tests.proof.histories.field import Caller, Field
+from tests.proof.histories.operators import Operator
+from tests.proof.histories.stage import Stage, own_stage
+from tests.proof.histories.wire import Wire
+from tests.proof.part import Bounds, Told
+from tests.serving import until
+from tests.world import World
+
+CALLS = 6000
+# One of each after so many calls, about.
+DISTURBED, LAPSED = 150, 120
+LIVE = """
+select (select count(*) from lease where workspace_id = %(ws)s and ended_at is null)
+     + (select count(*) from review_lease where workspace_id = %(ws)s and ended_at is null)
+"""
+
+
+class Round:
+    """One workspace, its clients and what they saw."""
+
+    def __init__(self, stage: Stage, seed: int, faults: frozenset[str], calls: int) -> None:
+        self.stage, self.seed, self.faults, self.calls = stage, seed, faults, calls
+        self.dice = random.Random(seed)
+        self.ledger = Ledger()
+        self.met: Counter[str] = Counter()
+        self.breaches: list[str] = []
+
+    def play(self, told: Told) -> None:
+        """Calls, and looks at what came of it."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            world = World(self.stage.servers[0])
+            workspace = world.workspace(starvation_seconds=604800)
+            self.ledger.ahead = [float(_ahead(world))] * 2
+            runner.run(self._live(workspace))
+            world.close()
+            world = World(self.stage.servers[0])
+            workspace.world, workspace.operator = world, Client(world.http, workspace.operator.key)
+            self._judge(world, workspace, told)
+            world.close()
+
+    async def _live(self, workspace: Workspace) -> None:
+        wire = Wire(self.ledger, self.stage.urls, random.Random(self.seed), self.faults)
+        field = Field(await wire.open(), self.ledger, workspace.name)
+        callers = self._callers(field, workspace)
+        clock = Clock(self.stage.conninfo, self.ledger, random.Random(self.seed + 1))
+        chaos = Chaos(self.stage, wire, field, callers, random.Random(self.seed + 2), self.faults)
+        async with asyncio.TaskGroup() as group:
+            for caller in callers:
+                group.create_task(caller.live())
+            group.create_task(clock.pass_by(LAPSED, self.calls))
+            apart = min(DISTURBED, self.calls // 8)
+            group.create_task(chaos.rage(self.ledger, apart, self.calls))
+            await self.ledger.later(self.calls)
+            field.over = wire.calm = True
+            self.ledger.hurry()
+        await wire.quiet()
+        await clock.move(3 * 5)
+        for caller in callers:
+            await caller.close()
+        await wire.close()
+        self.met += chaos.met + wire.met
+        self.breaches += field.breaches
+
+    def _callers(self, field: Field, workspace: Workspace) -> list[Caller]:
+        agents: list[Caller] = [
+            Agent(f"agent-{n}", field, workspace.agent(), self.seed) for n in range(4)
+        ]
+        reviewer = workspace.agent("judge")
+        agents.append(Reviewer("reviewer", field, reviewer, self.seed))
+        return agents + [
+            Operator(f"operator-{n}", field, workspace.operator, self.seed) for n in range(3)
+        ]
+
+    def _judge(self, world: World, workspace: Workspace, told: Told) -> None:
+        until(lambda: world.db.execute(LIVE, {"ws": workspace.id}).fetchone() == (0,))
+        events = workspace.log()
+        judgement = Judgement(self.ledger, events)
+        judgement.histories()
+        judgement.log()
+        judgement.tables(world, workspace.id)
+        tried = told.tried
+        for name, amount in {
+            "calls": len(self.ledger.calls),
+            "faults": sum(self.met.values()),
+            "calls of which nobody knows the outcome": sum(not c.known for c in self.ledger.calls),
+            "tasks checked": len(judgement.reading.history),
+            "events replayed": len(events),
+            "searches given up": judgement.undecided,
+        }.items():
+            tried[name] = int(tried.get(name, 0)) + amount
+        tried["largest search"] = max(int(tried.get("largest search", 0)), judgement.largest)
+        told.breaches += [f"seed {self.seed}: {breach}" for breach in judgement.breaches]
+        told.breaches += [f"seed {self.seed}: {breach}" for breach in self.breaches]
+        self.kinds = judgement.kinds
+
+
+def _ahead(world: World) -> float:
+    [[ahead]] = world.db.execute(
+        "select coalesce(extract(epoch from (select offset_by from test_clock)), 0)"
+    )
+    return float(ahead)
+
+
+def run(
+    stage: Stage, seed: int, seconds: float, *, faults: Collection[str] = ALL, calls: int = CALLS
+) -> Told:
+    """Rounds until the time is up or a promise was found broken, at least one."""
+    told, kinds, met = Told(), Counter[str](), Counter[str]()
+    end, number = time.monotonic() + seconds, 0
+    while number == 0 or (time.monotonic() < end and not told.breaches):
+        played = Round(stage, seed * 1000 + number, frozenset(faults), calls)
+        played.play(told)
+        kinds += played.kinds
+        met += played.met
+        number += 1
+    told.tried |= {f"fault: {name}": amount for name, amount in sorted(met.items())}
+    told.tried |= {f"operation: {name}": amount for name, amount in kinds.most_common()}
+    return told
+
+
+def prove(bounds: Bounds) -> Told:
+    """Random histories under every kind of fault."""
+    with (
+        tempfile.TemporaryDirectory(prefix="worklease-histories-") as directory,
+        own_stage(Path(directory)) as stage,
+    ):
+        return run(stage, bounds.seed, bounds.seconds)
