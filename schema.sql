@@ -908,8 +908,9 @@ begin
       where d.workspace_id = p_ws and d.depends_on_task_id = any (v_changed));
     exit when cardinality(v_waiting_ids) = 0;
     -- Lock them, then read the edges in a new statement.
-    perform 1 from task t where t.workspace_id = p_ws and t.task_id = any (v_waiting_ids)
-      order by t.task_id for no key update;
+    perform 1 from (select distinct w.id from unnest(v_waiting_ids) w (id) order by 1) x
+      cross join lateral (select from task t
+        where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;
     -- on_dependency_failure = cancel: found before the counts move on, canceled below.
     select array_agg(w.task_id order by w.task_id) as tasks, array_agg(w.who order by w.task_id) as who
       into v_waiting
@@ -1231,11 +1232,12 @@ begin
   if not replayed then
     v_tasks := _task_inputs(p_tasks, p_bulk);
     perform _plan_for(cardinality(v_tasks) + (select sum(cardinality(x.depends_on)) from unnest(v_tasks) x)::int);
-    -- Parents and dependencies outside the request: neither may change status or vanish meanwhile.
-    perform 1 from task t
-      where t.workspace_id = p_workspace_id and t.task_id = any (array(
-        select unnest(x.parent_task_id || x.depends_on) from unnest(v_tasks) x))
-      order by t.task_id for share;
+    -- Parents and dependencies outside the request: neither may change status or vanish meanwhile. One by one:
+    -- before PostgreSQL 17 the order of a list of ids may be had by reading all tasks of the workspace.
+    perform 1 from (select distinct w.id from unnest(v_tasks) t
+        cross join lateral unnest(t.parent_task_id || t.depends_on) w (id) order by 1) x
+      cross join lateral (select from task t
+        where t.workspace_id = p_workspace_id and t.task_id = x.id for share) l;
     v_run_id := _guard(p_workspace_id, p_guard);
     v_now := lease_now();
     perform _check_tasks(p_workspace_id, v_tasks);
@@ -1370,12 +1372,12 @@ end $$;
 -- transitions meet in order. Edges added meanwhile are met by _settle().
 create function _lock_with_waiting(p_ws text, p_task_id text) returns task language plpgsql as $$
 begin
-  perform 1 from task t
-    where t.workspace_id = p_ws and t.task_id = any (array(
-      select p_task_id
+  perform 1 from (select p_task_id as id
       union
-      select d.task_id from dependency d where d.workspace_id = p_ws and d.depends_on_task_id = p_task_id))
-    order by t.task_id for no key update;
+      select d.task_id from dependency d where d.workspace_id = p_ws and d.depends_on_task_id = p_task_id
+      order by 1) x
+    cross join lateral (select from task t
+      where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;
   return _lock_task(p_ws, p_task_id);
 end $$;
 

@@ -30,7 +30,7 @@ def test_the_names_of_the_package_are_sorted_and_all_there() -> None:
 
 def test_importing_the_sdk_imports_neither_server_nor_pytest() -> None:
     code = "import agent_sdk, sys; print([m for m in ('server', 'pytest') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)
     assert done.stdout == b"[]\n"
 
 

@@ -93,7 +93,7 @@ class SlowDatabase(Database):
 async def _join_meanwhile(own: Workspace, early_id: str, late_id: str) -> tuple[int, int]:
     """Where two streams begin, the second of which joined while a page was read for the first."""
     conninfo = own.world.server.conninfo
-    async with open_pool(conninfo, 2, 5, 30, prepared=True) as pool:
+    async with open_pool(conninfo, 2, 5, 30) as pool:
         slow = SlowDatabase(pool)
         feed = Feed(slow, own.id)
         early, late = (Subscriber(Turns(), Topic("task", name), 9) for name in (early_id, late_id))
