@@ -14,14 +14,15 @@ from pathlib import Path
 
 import uvloop
 
-from tests.client import Client
+from tests.client import Client, connections
 from tests.factories import Workspace
-from tests.proof.histories.agents import Agent, Reviewer
+from tests.proof.histories.agents import LEASE_SECONDS, Agent, Reviewer
 from tests.proof.histories.calls import Ledger
-from tests.proof.histories.chaos import ALL, Chaos, Clock
+from tests.proof.histories.chaos import ALL, HOUR, Chaos, Clock
 from tests.proof.histories.check import Judgement
 from tests.proof.histories.field import Caller, Field
 from tests.proof.histories.operators import Operator
+from tests.proof.histories.sdk import SdkAgent, SdkOperator, Sleeper
 from tests.proof.histories.stage import Stage, own_stage
 from tests.proof.histories.wire import Wire
 from tests.proof.part import Bounds, Told
@@ -30,11 +31,15 @@ from tests.world import World
 
 CALLS = 6000
 # One of each after so many calls, about.
-DISTURBED, LAPSED = 150, 120
+DISTURBED, LAPSED = 250, 120
 LIVE = """
 select (select count(*) from lease where workspace_id = %(ws)s and ended_at is null)
      + (select count(*) from review_lease where workspace_id = %(ws)s and ended_at is null)
 """
+
+
+# No server is at work on a call any more, but for the one that asks.
+ALONE = "worklease_http_requests_in_flight 1.0"
 
 
 class Round:
@@ -52,11 +57,11 @@ class Round:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             world = World(self.stage.servers[0])
             workspace = world.workspace(starvation_seconds=604800)
-            self.ledger.ahead = [float(_ahead(world))] * 2
-            runner.run(self._live(workspace))
+            self.ledger.ahead = [_ahead(world)] * 2
             world.close()
-            world = World(self.stage.servers[0])
-            workspace.world, workspace.operator = world, Client(world.http, workspace.operator.key)
+            runner.run(self._live(workspace))
+            workspace.world = world = World(self.stage.servers[0])
+            workspace.operator = Client(world.http, workspace.operator.key)
             self._judge(world, workspace, told)
             world.close()
 
@@ -64,22 +69,38 @@ class Round:
         wire = Wire(self.ledger, self.stage.urls, random.Random(self.seed), self.faults)
         field = Field(await wire.open(), self.ledger, workspace.name)
         callers = self._callers(field, workspace)
+        agent, operator = workspace.key("agent"), workspace.key("operator")
+        lives = [
+            *(caller.live() for caller in callers),
+            SdkAgent(field, agent, self.seed).live(),
+            SdkOperator(field, operator, self.seed).live(),
+        ]
+        sleeper = None
+        if "worker paused" in self.faults:
+            sleeper = Sleeper(field, agent, self.dice.uniform(-12, 12) * HOUR)
         clock = Clock(self.stage.conninfo, self.ledger, random.Random(self.seed + 1))
-        chaos = Chaos(self.stage, wire, field, callers, random.Random(self.seed + 2), self.faults)
-        async with asyncio.TaskGroup() as group:
-            for caller in callers:
-                group.create_task(caller.live())
-            group.create_task(clock.pass_by(LAPSED, self.calls))
-            apart = min(DISTURBED, self.calls // 8)
-            group.create_task(chaos.rage(self.ledger, apart, self.calls))
-            await self.ledger.later(self.calls)
-            field.over = wire.calm = True
-            self.ledger.hurry()
+        chaos = Chaos(
+            self.stage, wire, clock, field, callers, sleeper, random.Random(self.seed + 2),
+            self.faults,
+        )  # fmt: skip
+        try:
+            async with asyncio.TaskGroup() as group:
+                for life in lives:
+                    group.create_task(life)
+                group.create_task(clock.pass_by(LAPSED, self.calls))
+                apart = min(DISTURBED, self.calls // 10)
+                group.create_task(chaos.rage(self.ledger, apart, self.calls))
+                await self.ledger.later(self.calls)
+                field.over = wire.calm = True
+                self.ledger.hurry()
+        finally:
+            if sleeper is not None:
+                sleeper.end()
         await wire.quiet()
-        await clock.move(3 * 5)
         for caller in callers:
             await caller.close()
         await wire.close()
+        await clock.move(3 * LEASE_SECONDS)
         self.met += chaos.met + wire.met
         self.breaches += field.breaches
 
@@ -87,13 +108,15 @@ class Round:
         agents: list[Caller] = [
             Agent(f"agent-{n}", field, workspace.agent(), self.seed) for n in range(4)
         ]
-        reviewer = workspace.agent("judge")
-        agents.append(Reviewer("reviewer", field, reviewer, self.seed))
-        return agents + [
-            Operator(f"operator-{n}", field, workspace.operator, self.seed) for n in range(3)
-        ]
+        reviewer = Reviewer("reviewer", field, workspace.agent("judge"), self.seed)
+        return [*agents, reviewer, *(
+            Operator(f"operator-{n}", field, workspace.operator, self.seed) for n in range(2)
+        )]  # fmt: skip
 
     def _judge(self, world: World, workspace: Workspace, told: Told) -> None:
+        for server in self.stage.servers:
+            with connections(server.url) as http:
+                until(lambda http=http: ALONE in http.get("/metrics").text)  # type: ignore[misc] # bound
         until(lambda: world.db.execute(LIVE, {"ws": workspace.id}).fetchone() == (0,))
         events = workspace.log()
         judgement = Judgement(self.ledger, events)
@@ -102,9 +125,9 @@ class Round:
         judgement.tables(world, workspace.id)
         tried = told.tried
         for name, amount in {
-            "calls": len(self.ledger.calls),
+            "operations": len(self.ledger.calls),
             "faults": sum(self.met.values()),
-            "calls of which nobody knows the outcome": sum(not c.known for c in self.ledger.calls),
+            "unknown outcomes": sum(not c.known for c in self.ledger.calls),
             "tasks checked": len(judgement.reading.history),
             "events replayed": len(events),
             "searches given up": judgement.undecided,
