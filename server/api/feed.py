@@ -55,11 +55,6 @@ class Subscriber:
         self._frames: deque[Told] = deque()
         self._come = asyncio.Event()
 
-    def begin(self, joined_at: int) -> None:
-        """Forgets what came before it joined: that is read from the log."""
-        self.joined_at, self.overflowed = joined_at, False
-        self._frames.clear()
-
     def push(self, told: Told) -> None:
         """Takes a frame."""
         if len(self._frames) >= self._limit:
@@ -120,7 +115,7 @@ class Feed:
         async with self._reading:
             if self._position is None:
                 self._position = await latest_sequence(self._db, self._workspace_id)
-            subscriber.begin(self._position)
+            subscriber.joined_at = self._position
             if self._task is None:
                 self._task = asyncio.create_task(self._run())
 
