@@ -20,6 +20,8 @@ SECRET = "a secret that all servers of a test share"
 START = (sys.executable, "-m", "server")
 STOP_SECONDS = 60
 PATIENCE_SECONDS = 60
+# The settings that lead a server to its database; a run may put PgBouncer between.
+leads: Callable[[str], dict[str, str]] = lambda conninfo: {"DATABASE_URL": conninfo}  # noqa: E731
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -39,7 +41,7 @@ class Server:
         self.directory = directory
         self.log = directory / "server.log"
         given = {
-            "DATABASE_URL": conninfo,
+            **leads(conninfo),
             "WORKLEASE_DATA_DIR": directory,
             "WORKLEASE_ADMIN_KEY": ADMIN_KEY,
             "WORKLEASE_SECRET": SECRET,
