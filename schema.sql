@@ -908,8 +908,9 @@ begin
       where d.workspace_id = p_ws and d.depends_on_task_id = any (v_changed));
     exit when cardinality(v_waiting_ids) = 0;
     -- Lock them, then read the edges in a new statement.
-    perform 1 from task t where t.workspace_id = p_ws and t.task_id = any (v_waiting_ids)
-      order by t.task_id for no key update;
+    perform 1 from (select distinct w.id from unnest(v_waiting_ids) w (id) order by 1) x
+      cross join lateral (select from task t
+        where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;
     -- on_dependency_failure = cancel: found before the counts move on, canceled below.
     select array_agg(w.task_id order by w.task_id) as tasks, array_agg(w.who order by w.task_id) as who
       into v_waiting
@@ -1231,11 +1232,12 @@ begin
   if not replayed then
     v_tasks := _task_inputs(p_tasks, p_bulk);
     perform _plan_for(cardinality(v_tasks) + (select sum(cardinality(x.depends_on)) from unnest(v_tasks) x)::int);
-    -- Parents and dependencies outside the request: neither may change status or vanish meanwhile.
-    perform 1 from task t
-      where t.workspace_id = p_workspace_id and t.task_id = any (array(
-        select unnest(x.parent_task_id || x.depends_on) from unnest(v_tasks) x))
-      order by t.task_id for share;
+    -- Parents and dependencies outside the request: neither may change status or vanish meanwhile. One by one:
+    -- before PostgreSQL 17 the order of a list of ids may be had by reading all tasks of the workspace.
+    perform 1 from (select distinct w.id from unnest(v_tasks) t
+        cross join lateral unnest(t.parent_task_id || t.depends_on) w (id) order by 1) x
+      cross join lateral (select from task t
+        where t.workspace_id = p_workspace_id and t.task_id = x.id for share) l;
     v_run_id := _guard(p_workspace_id, p_guard);
     v_now := lease_now();
     perform _check_tasks(p_workspace_id, v_tasks);
@@ -1370,12 +1372,12 @@ end $$;
 -- transitions meet in order. Edges added meanwhile are met by _settle().
 create function _lock_with_waiting(p_ws text, p_task_id text) returns task language plpgsql as $$
 begin
-  perform 1 from task t
-    where t.workspace_id = p_ws and t.task_id = any (array(
-      select p_task_id
+  perform 1 from (select p_task_id as id
       union
-      select d.task_id from dependency d where d.workspace_id = p_ws and d.depends_on_task_id = p_task_id))
-    order by t.task_id for no key update;
+      select d.task_id from dependency d where d.workspace_id = p_ws and d.depends_on_task_id = p_task_id
+      order by 1) x
+    cross join lateral (select from task t
+      where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;
   return _lock_task(p_ws, p_task_id);
 end $$;
 
@@ -2418,8 +2420,9 @@ begin
     v_calls := array(select c from unnest(v_calls) c
                       where c.n <> all (array(select v.n from unnest(v_repeats.verdicts) v)));
     return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
-    return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
-                                                p_outer_previous, p_inner_previous);
+    return query select * from _repeated_claims(p_workspace_id, array(
+        select x from json_populate_recordset(null::claim_call, p_calls) x), v_repeats.again, p_outer, p_inner,
+      p_outer_previous, p_inner_previous);
   end if;
   -- In the order of the index, so that what waits for something else than time is not read.
   select (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
@@ -2554,22 +2557,34 @@ end $$;
 
 -- The answers to claims that were repeated, of leases that still live.
 create function _repeated_claims(
-  p_ws text, p_again claimed_run[], p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea)
+  p_ws text, p_calls claim_call[], p_again claimed_run[], p_outer bytea, p_inner bytea, p_outer_previous bytea,
+  p_inner_previous bytea)
 returns setof call_answer language plpgsql as $$
 begin
+  -- Nobody holds these runs for us: what ended since it was judged, or is another's now, is left out.
   return query
-  select c.n, null::text, null::jsonb, true, _claim_json(w.task, w.claimed_body, w.lease, w.coordination_channel,
-           i::task_body, (select p.error from run_body p
-             where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
-           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), w.budget_left,
-           _token_again(p_ws, c.run_id, w.fence, w.token_hash, p_outer, p_inner, p_outer_previous,
-                        p_inner_previous)), 0
-    from unnest(p_again) with ordinality c (n, run_id, task_id, offer_place, task_place, place)
-    cross join lateral (select w.* from run_wire w
-      where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w
-    left join lateral (select k.* from task_body k
-      where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
-   order by c.n, c.place;
+  with shown as (
+    select c.n, c.place, c.run_id, l.mine is not null as mine,
+           case when l.mine then _claim_json(w.task, w.claimed_body, w.lease, w.coordination_channel, i::task_body,
+             (select p.error from run_body p
+               where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
+             (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id),
+             w.budget_left, _token_again(p_ws, c.run_id, w.fence, w.token_hash, p_outer, p_inner,
+                                         p_outer_previous, p_inner_previous)) end as body
+      from unnest(p_again) with ordinality c (n, run_id, task_id, offer_place, task_place, place)
+      join unnest(p_calls) k on k.n = c.n
+      cross join lateral (select w.* from run_wire w
+        where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w
+      left join lateral (select true as mine from lease l
+        where l.workspace_id = p_ws and l.run_id = c.run_id and l.fence = w.fence and l.ended_at is null
+          and l.session_id = k.session_id and l.claim_key = k.key offset 0) l on true
+      left join lateral (select k.* from task_body k
+        where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
+  )
+  (select s.n, null::text, null::jsonb, true, s.body, 0 from shown s where s.mine order by s.n, s.place)
+  union all
+  select s.n, 'claim_key_spent', jsonb_build_object('run_ids', jsonb_agg(s.run_id order by s.run_id)), true, null, 0
+    from shown s group by s.n having not bool_or(s.mine);
 end $$;
 
 -- ══ 13. Heartbeat ═══════════════════════════════════════════════════════════════════════════════════════════

@@ -49,11 +49,11 @@ class World:
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._pool = self._runner.run(
-            self._stack.enter_async_context(open_pool(server.conninfo, 2, 5, 60, prepared=True))
+            self._stack.enter_async_context(open_pool(server.conninfo, 2, 5, 60))
         )
 
         # As a server's loops have it.
-        self._loop = Dedicated(server.conninfo, prepared=True)
+        self._loop = Dedicated(server.conninfo)
         self._stack.push_async_callback(self._loop.close)
 
     def close(self) -> None:
@@ -175,15 +175,15 @@ async def delivering(db: Database, *former: bytes) -> AsyncIterator[Deliveries]:
 class Servers:
     """Further server processes on one database."""
 
-    def __init__(self, conninfo: str, directory: Path) -> None:
-        self.conninfo, self.directory = conninfo, directory
+    def __init__(self, conninfo: str, directory: Path, **settings: object) -> None:
+        self.conninfo, self.directory, self.settings = conninfo, directory, settings
         self.started: list[Process] = []
 
     def start(self, **settings: object) -> "Process":
         """A further process; it has no loops unless told otherwise."""
         place = self.directory / f"server-{len(self.started)}"
         place.mkdir()
-        given = {"WORKLEASE_LOOPS": False, **settings}
+        given = {"WORKLEASE_LOOPS": False, **self.settings, **settings}
         server = Server(self.conninfo, place, **given)
         self.started.append(Process(server, connections(server.url)))
         return self.started[-1]

@@ -225,8 +225,14 @@ def signal_frame(sequence: int, name: str, data: str) -> bytes:
 async def pause(seconds: float) -> None:
     """Lets time pass without a wake-up."""
     over = asyncio.get_running_loop().create_future()
-    timer = asyncio.get_running_loop().call_later(seconds, over.set_result, None)
+    timer = asyncio.get_running_loop().call_later(seconds, _end, over)
     try:
         await over
     finally:
         timer.cancel()
+
+
+def _end(over: asyncio.Future[None]) -> None:
+    # The timer may be due in the turn of the loop in which the waiter was cancelled.
+    if not over.done():
+        over.set_result(None)
