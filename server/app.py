@@ -47,6 +47,7 @@ from server.rules.tokens import new_api_key
 from server.store.first_start import admit_admin, any_key, first_start
 from server.telemetry import (
     BuildKnown,
+    NotificationsMissing,
     PoolMeasured,
     ProbeMeasured,
     ServerDraining,
@@ -117,18 +118,18 @@ def create_app(config: Config) -> App:
 async def _services(config: Config, stack: AsyncExitStack) -> Services:
     conninfo = await _database(config, stack)
     direct = config.database_direct_url or conninfo
-    prepared = direct == conninfo
+    lent, direct_lent = [await asyncio.to_thread(schema.lent, url) for url in (conninfo, direct)]
     occur(BuildKnown, value=1, version=version("worklease"), schema_version=str(schema.EXPECTED))
     db = await stack.enter_async_context(
         open_pool(
             conninfo, config.pool_size, config.db_timeout_seconds,
-            config.statement_timeout_seconds, prepared,
+            config.statement_timeout_seconds, lent=lent,
         )
     )  # fmt: skip
     await _first_start(db, config)
 
     def connect() -> Dedicated:
-        connection = Dedicated(direct, prepared or config.database_direct_url is not None)
+        connection = Dedicated(direct, lent=direct_lent)
         stack.push_async_callback(connection.close)
         return connection
 
@@ -155,6 +156,10 @@ async def _services(config: Config, stack: AsyncExitStack) -> Services:
         notify_age_seconds=hub.probe_age_seconds,
     )
     _start_polls(services, stack)
+    if direct_lent:
+        occur(NotificationsMissing)
+    else:
+        _start(stack, "listen", LISTEN_AGAIN_SECONDS, hub.follow_others)
     if config.loops:
         _start_loops(config, services, connect, stack)
     stack.push_async_callback(services.claiming.idle)
@@ -221,7 +226,6 @@ def _start_polls(services: Services, stack: AsyncExitStack) -> None:
             occur(ProbeMeasured, value=age)
 
     _start(stack, "poll", POLL_SECONDS, poll)
-    _start(stack, "listen", LISTEN_AGAIN_SECONDS, hub.follow_others)
     _start(stack, "probe", PROBE_EVERY_SECONDS, hub.probe)
 
 

@@ -108,6 +108,8 @@ DEBUG, INFO, WARN, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging
 
 ServerStarted = Occurrence("server_started", INFO)
 ServerDraining = Occurrence("server_draining", INFO)
+# Connections are lent per transaction, and no DATABASE_DIRECT_URL leads past who lends them.
+NotificationsMissing = Occurrence("notifications_missing", WARN)
 ServerStopped = Occurrence("server_stopped", INFO)
 
 BuildKnown = Occurrence(

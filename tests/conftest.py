@@ -14,6 +14,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from server.db import embedded, schema
+from tests import serving
+from tests.bouncer import Bouncer, found
 from tests.factories import Agent, Workspace
 from tests.identity import client_as, own_db  # noqa: F401 - fixtures
 from tests.serving import Server
@@ -43,6 +45,25 @@ def postgres() -> Iterator[str]:
         yield server.conninfo
         server.leave()
         embedded.discard(data_dir)
+
+
+@pytest.fixture(scope="session")
+def bouncer(postgres: str) -> Iterator[Bouncer]:
+    """PgBouncer in front of it."""
+    program = found()
+    if program is None:
+        pytest.skip("there is no pgbouncer here")
+    between = Bouncer(program, postgres)
+    yield between
+    between.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def led(request: pytest.FixtureRequest) -> None:
+    """Where a run asks for it (make test-pgbouncer), servers find their database through it."""
+    if os.environ.get("TEST_PGBOUNCER"):
+        between: Bouncer = request.getfixturevalue("bouncer")
+        serving.leads = between.settings
 
 
 def _container(image: str) -> Iterator[str]:

@@ -44,7 +44,7 @@ OWN_ROUTES = (AGENT_ROUTE, *KEYS, *WORKSPACES, *OPERATIONS)
 @pytest.fixture
 async def own_db(fresh_database: str) -> AsyncIterator[Database]:
     """A database in which nothing has happened."""
-    async with open_pool(fresh_database, 4, 5, 30, prepared=True) as pool:
+    async with open_pool(fresh_database, 4, 5, 30) as pool:
         yield pool
 
 

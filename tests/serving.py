@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 
 from server.rules.ids import new_id
@@ -19,6 +20,8 @@ SECRET = "a secret that all servers of a test share"
 START = (sys.executable, "-m", "server")
 STOP_SECONDS = 60
 PATIENCE_SECONDS = 60
+# The settings that lead a server to its database; a run may put PgBouncer between.
+leads: Callable[[str], dict[str, str]] = lambda conninfo: {"DATABASE_URL": conninfo}  # noqa: E731
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -38,7 +41,7 @@ class Server:
         self.directory = directory
         self.log = directory / "server.log"
         given = {
-            "DATABASE_URL": conninfo,
+            **leads(conninfo),
             "WORKLEASE_DATA_DIR": directory,
             "WORKLEASE_ADMIN_KEY": ADMIN_KEY,
             "WORKLEASE_SECRET": SECRET,
@@ -54,6 +57,13 @@ class Server:
         told = self.process.stdout.readline().decode()
         assert told.startswith("Worklease serves "), self.log.read_text()
         self.url = told.split()[-1]
+
+    def is_ready(self) -> bool:
+        """Whether it can work now."""
+        try:
+            return httpx2.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        except httpx2.TransportError:
+            return False
 
     def kill(self) -> None:
         """Ends the process without a word, as a crash does."""

@@ -66,7 +66,7 @@ def test_a_completion_does_not_hide_that_its_next_claim_may_be_lost(
 
 
 async def test_a_statement_that_takes_too_long_is_told_so(fresh_database: str) -> None:
-    async with open_pool(fresh_database, 1, 5, 0.001, prepared=False) as db:
+    async with open_pool(fresh_database, 1, 5, 0.001) as db:
         with pytest.raises(Problem, match="took too long") as told:
             await db.many("select pg_sleep(10)")
     assert (told.value.code, told.value.retry_after_seconds) == ("database_unavailable", 1)

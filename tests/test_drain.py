@@ -5,8 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
 
+import msgspec
 import pytest
 
+from server.contract.scheduler import DrainResult
+from server.store.scheduler import look_at_drain
 from tests.factories import Agent, Workspace, refused
 from tests.world import Servers, World
 
@@ -121,7 +124,20 @@ def test_drains_that_wait_hold_no_connection(world: World, workspace: Workspace)
         held.complete()
         told = [drain.result() for drain in waiting]
     assert all(drain.completed for drain in told)
-    assert len({drain.completed_at for drain in told}) == 1
+    ends = [event.payload["completed_at"] for event in _events(workspace)]
+    assert {drain.completed_at for drain in told} <= set(ends)
+
+
+def test_a_drain_that_another_followed_is_told_that_it_is_done(
+    world: World, workspace: Workspace
+) -> None:
+    """It may look late; nothing was held, and nothing is."""
+    first, last = (_drain(workspace) for _ in range(2))
+    assert first.started_at < last.started_at
+    told = world.run(lambda db: look_at_drain(db, workspace.id, "{}", first.started_at))
+    body = msgspec.json.decode(told.body, type=DrainResult)
+    assert (told.over, body.completed, body.timed_out) == (True, True, False)
+    assert body.completed_at == last.completed_at
 
 
 @pytest.mark.parametrize("seconds", [-1, 3601])

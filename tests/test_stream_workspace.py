@@ -93,7 +93,7 @@ class SlowDatabase(Database):
 async def _join_meanwhile(own: Workspace, early_id: str, late_id: str) -> tuple[int, int]:
     """Where two streams begin, the second of which joined while a page was read for the first."""
     conninfo = own.world.server.conninfo
-    async with open_pool(conninfo, 2, 5, 30, prepared=True) as pool:
+    async with open_pool(conninfo, 2, 5, 30) as pool:
         slow = SlowDatabase(pool)
         feed = Feed(slow, own.id)
         early, late = (Subscriber(Turns(), Topic("task", name), 9) for name in (early_id, late_id))
@@ -123,7 +123,7 @@ def test_who_joins_while_the_log_is_read_misses_nothing(workspace: Workspace) ->
 async def _admitted_meanwhile(own: Workspace, task_id: str) -> Told | None:
     """What a stream is told that was counted before a page was read, and joined after it."""
     conninfo, topic = own.world.server.conninfo, Topic("workspace", "")
-    async with open_pool(conninfo, 2, 5, 30, prepared=True) as pool:
+    async with open_pool(conninfo, 2, 5, 30) as pool:
         feed = Feed(pool, own.id)
         early, late = (Subscriber(Turns(), topic, 9) for _ in range(2))
         await feed.join(early)

@@ -49,11 +49,11 @@ class World:
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._pool = self._runner.run(
-            self._stack.enter_async_context(open_pool(server.conninfo, 2, 5, 60, prepared=True))
+            self._stack.enter_async_context(open_pool(server.conninfo, 2, 5, 60))
         )
 
         # As a server's loops have it.
-        self._loop = Dedicated(server.conninfo, prepared=True)
+        self._loop = Dedicated(server.conninfo)
         self._stack.push_async_callback(self._loop.close)
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from server.db.limit import Limit
 from server.errors import Problem
 from server.telemetry import PoolWaited, occur
 
@@ -23,7 +24,7 @@ REPEATS: Final = 3
 LOCKED: Final = "55P03"
 STOPPED: Final = "57014"
 UNAVAILABLE: Final = ("57P01", "57P02", "57P03", "53300")
-LOCK_TIMEOUT: Final = "set lock_timeout = '100ms'"
+LOCK_MILLISECONDS: Final = 100
 
 Row = tuple[Any, ...]
 
@@ -51,10 +52,10 @@ class Fault(Exception):  # noqa: N818 - the word of the callers
 
 
 class Statements:
-    """What can be asked of one connection."""
+    """What can be asked of one connection; without a limit where its transaction has one."""
 
-    def __init__(self, connection: AsyncConnection[Row]) -> None:
-        self._connection = connection
+    def __init__(self, connection: AsyncConnection[Row], limit: Limit | None = None) -> None:
+        self._connection, self._limit = connection, limit
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
         """The rows of a statement, which may be none."""
@@ -72,7 +73,9 @@ class Statements:
 
     async def _execute(self, statement: str, parameters: dict[str, Any]) -> AsyncCursor[Row]:
         with problems(self._connection):
-            return await self._connection.execute(statement.encode(), parameters or None)
+            if self._limit is None:
+                return await self._connection.execute(statement.encode(), parameters or None)
+            return await self._limit.ask(self._connection, statement.encode(), parameters or None)
 
 
 class problems:  # noqa: N801 - reads as a statement: with problems(connection)
@@ -151,9 +154,12 @@ class Share:
 class Database:
     """A pool of connections; every statement is a transaction of its own unless asked otherwise."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Row]], share: Share) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool[AsyncConnection[Row]], share: Share, limit: Limit
+    ) -> None:
         self._pool = pool
         self._share = share
+        self._limit = limit
         self._healing: asyncio.Task[None] | None = None
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
@@ -176,6 +182,7 @@ class Database:
         """Several statements that commit together."""
         with problems(None):
             async with self._pool.connection() as connection, connection.transaction():
+                await self._limit.go_on(connection)
                 yield Statements(connection)
 
     async def _repeat(self, method: str, statement: str, parameters: dict[str, Any]) -> Any:
@@ -188,7 +195,7 @@ class Database:
                         self._pool.connection() as connection,
                     ):
                         occur(PoolWaited, value=time.perf_counter() - began)
-                        asked = getattr(Statements(connection), method)
+                        asked = getattr(Statements(connection, self._limit), method)
                         return await asked(statement, **parameters)
             except ConnectionLost:
                 self._heal()
@@ -214,27 +221,22 @@ class Database:
 
 @asynccontextmanager
 async def open_pool(
-    conninfo: str, size: int, wait_seconds: float, statement_seconds: float, prepared: bool
+    conninfo: str, size: int, wait_seconds: float, statement_seconds: float, *, lent: bool = False
 ) -> AsyncGenerator[Database]:
-    """The pool of this process; unprepared where a proxy deals out connections per transaction."""
-
-    async def configure(connection: AsyncConnection[Row]) -> None:
-        await connection.execute(
-            f"set statement_timeout = {int(statement_seconds * 1000)}".encode()
-        )
-
+    """The pool of this process; lent: by a proxy, for a transaction at a time."""
+    limit = Limit("statement_timeout", int(statement_seconds * 1000), lent)
     pool = AsyncConnectionPool(
         conninfo,
         min_size=min(2, size),
         max_size=size,
         timeout=wait_seconds,
-        kwargs={"autocommit": True, "prepare_threshold": 5 if prepared else None},
-        configure=configure,
+        kwargs={"autocommit": True},
+        configure=limit.begin,
         open=False,
     )
     await pool.open()
     try:
-        yield Database(pool, Share(max(1, size // 2), wait_seconds))
+        yield Database(pool, Share(max(1, size // 2), wait_seconds), limit)
     finally:
         await pool.close()
 
@@ -242,12 +244,12 @@ async def open_pool(
 class Dedicated:
     """One connection of one batcher or loop: prepared once, it waits for no pool and not for long.
 
-    Its owner asks one thing at a time.
+    Its owner asks one thing at a time. A workspace under a long transaction delays only itself.
     """
 
-    def __init__(self, conninfo: str, prepared: bool) -> None:
+    def __init__(self, conninfo: str, *, lent: bool = False) -> None:
         self._conninfo = conninfo
-        self._prepared = prepared
+        self._limit = Limit("lock_timeout", LOCK_MILLISECONDS, lent)
         self._connection: AsyncConnection[Row] | None = None
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
@@ -265,9 +267,7 @@ class Dedicated:
     async def _execute(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
         connection = await self._connected()
         with problems(connection):
-            cursor = await connection.execute(
-                statement.encode(), parameters, prepare=self._prepared
-            )
+            cursor = await self._limit.ask(connection, statement.encode(), parameters, prepare=True)
             return await cursor.fetchall()
 
     async def close(self) -> None:
@@ -282,7 +282,6 @@ class Dedicated:
                 connection = await AsyncConnection.connect(
                     self._conninfo, autocommit=True, connect_timeout=5
                 )
-                # A workspace under a long transaction delays only itself.
-                await connection.execute(LOCK_TIMEOUT)
+                await self._limit.begin(connection)
             self._connection = connection
         return connection

@@ -136,6 +136,16 @@ def admit(conninfo: str, in_use: Sequence[bytes]) -> None:
         )
 
 
+def lent(conninfo: str) -> bool:
+    """Whether a proxy lends connections: it tells of a backend, and another one answers.
+
+    PgBouncer in session mode counts as well; nothing but speed is lost.
+    """
+    with _connected(conninfo) as connection:
+        answered = connection.execute("select pg_backend_pid()").fetchone()
+        return answered != (connection.info.backend_pid,)
+
+
 def restored(conninfo: str) -> int:
     """After a restore: lifts the fence of every task above any that was handed out; their count."""
     with _connected(conninfo) as connection:
@@ -155,7 +165,8 @@ def move_clock(conninfo: str, seconds: float) -> float:
 @contextmanager
 def _connected(conninfo: str) -> Iterator[psycopg.Connection]:
     try:
-        with psycopg.connect(conninfo) as connection:
+        # Nothing is asked often enough to be prepared, which no proxy between would stand.
+        with psycopg.connect(conninfo, prepare_threshold=None) as connection:
             yield connection
     except psycopg.OperationalError as failed:
         raise SchemaError(f"the database does not answer: {failed}".strip()) from None

@@ -198,7 +198,8 @@ begin
 end $$;
 
 -- How a drain stands; completes it once nothing is claimed any more. over: there is nothing more to wait for, since
--- it was completed, or because somebody resumed.
+-- it was completed, or because somebody resumed. One that another drain followed ends with that: only its completion
+-- or a resume ended it, and behind both the other one waits for the same.
 create function look_at_drain(
   p_workspace_id text, p_cause jsonb, p_started_at timestamptz, out body text, out over boolean)
 language plpgsql set lock_timeout = '3s' as $$
@@ -207,20 +208,20 @@ declare
   v_switch scheduler := _lock_switch(p_workspace_id);
   v_under text[] := _under(p_workspace_id);
   v_active bigint := _active_claims(v_under);
-  v_is_it boolean := coalesce(v_switch.drain_started_at = p_started_at, false);
+  v_goes_on boolean := coalesce(v_switch.drain_started_at >= p_started_at, false);
 begin
-  if v_is_it and v_switch.drain_completed_at is null and v_active = 0 then
+  if v_goes_on and v_switch.drain_completed_at is null and v_active = 0 then
     perform _lock_logs(v_under);
     v_now := lease_now();
     update scheduler s set drain_completed_at = v_now where s.workspace_id = p_workspace_id
     returning * into v_switch;
     perform _log_drain(p_workspace_id, v_under, v_now, _cause(p_cause), 'scheduler.drain_completed',
-      jsonb_build_object('started_at', _utc(p_started_at), 'completed_at', _utc(v_now), 'timed_out', false,
+      jsonb_build_object('started_at', _utc(v_switch.drain_started_at), 'completed_at', _utc(v_now), 'timed_out', false,
         'remaining_claims', 0));
   end if;
-  over := not v_is_it or v_switch.drain_completed_at is not null;
+  over := not v_goes_on or v_switch.drain_completed_at is not null;
   body := json_build_object(
-    'scheduler', _scheduler_status(p_workspace_id), 'completed', v_is_it and over, 'timed_out', not over,
+    'scheduler', _scheduler_status(p_workspace_id), 'completed', v_goes_on and over, 'timed_out', not over,
     'remaining_claims', v_active, 'started_at', _utc(p_started_at),
-    'completed_at', case when v_is_it then _utc(v_switch.drain_completed_at) end);
+    'completed_at', case when v_goes_on then _utc(v_switch.drain_completed_at) end);
 end $$;
