@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from server import telemetry
 from server.db import embedded
 from tests.proof.mutants.checks import CHECKS
 from tests.proof.mutants.in_parts import IN_PARTS
@@ -29,8 +28,6 @@ HEAD: Final = """
 
 def prove(bounds: Bounds) -> Told:
     """Holds each check against a whole copy, then each mutant against its check."""
-    # The loops that a check runs in this process have nothing to tell.
-    telemetry.configure("error", "json")
     told = Told(page=HEAD)
     ends = time.monotonic() + bounds.seconds
     missed = left = 0
