@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PG15 ?= /usr/lib/postgresql/15/bin
-GUARDS := $(addprefix tests/test_,tidy.py layers.py settings_docs.py telemetry.py)
+GUARDS := $(addprefix tests/test_,tidy.py layers.py settings_docs.py telemetry.py access_table.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test test-pgbouncer test-pg15 check format bench bench-peers proof clean
+.PHONY: help install run demo test test-pgbouncer test-pg15 check format
+.PHONY: bench bench-peers soak proof clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +52,9 @@ format: $(READY) ## write the format that check wants
 
 bench: $(READY) ## measure claims, heartbeats and completes per second
 	$(BIN)/python -m bench
+
+soak: $(READY) ## hold much at once, and grow old; takes under half an hour
+	$(BIN)/python -m bench.soak
 
 bench-peers: $(READY) ## measure other queues on PostgreSQL beside Worklease
 	$(BIN)/python -m bench.peers

@@ -382,8 +382,10 @@ create table offer (
   waiting_since timestamptz not null,        -- that, or when the task last became ready or was resumed
   starved boolean not null default false,    -- an event tells that it waits for long
   concurrency_key word,                      -- such an offer comes and goes under the lock of its slot
+  made xid8 not null default pg_current_xact_id(),  -- lane, priority and rank_at are as this transaction made them
   primary key (lane_id, priority, rank_at, run_id, workspace_id),
   unique (workspace_id, run_id));
+create index offer_made on offer (workspace_id, made, lane_id, priority, rank_at, run_id);
 create index offer_starving on offer (workspace_id, waiting_since) where not starved;
 create index offer_slot on offer (concurrency_key, workspace_id) where concurrency_key is not null;
 
@@ -2155,8 +2157,12 @@ create type claim_call as (
   n int, team int, session_id text, agent_name text, max_runs int, lease_seconds int, key text, hash text,
   cause cause, kind text);                   -- null: an agent's
 
--- Claimers that may take the same runs: their lanes and least priority, or the one run they ask for.
-create type claim_team as (team int, lanes bigint[], priority_min int, run_ref text);
+-- Claimers that may take the same runs: their lanes and least priority, or the one run they ask for. And where the
+-- queue begins for them, if the caller knows (queue_heads): when it was `seen`, no other lane and priority had an
+-- offer, nor had these one before their heads.
+create type claim_team as (
+  team int, lanes bigint[], priority_min int, run_ref text,
+  seen pg_snapshot, head_lanes bigint[], head_priorities smallint[], head_ranks timestamptz[], head_runs text[]);
 
 -- What was claimed, by which call, and where its locked offer and task lie.
 create type claimed_run as (n int, run_id text, task_id text, offer_place tid, task_place tid);
@@ -2202,6 +2208,95 @@ begin
   return _offer(p_workspace_id, v_tasks, lease_now());
 end $$;
 
+-- Where the lanes and priorities of a team begin: the first offer of each that has one. Claimed offers stay in the
+-- index until no snapshot is old enough to see them, which may be hours: a team that knows the heads does not
+-- walk through what lies before them.
+create function _first_offers(p_ws text, p_team claim_team)
+returns table (lane_id bigint, priority smallint, rank_at timestamptz, run_id word) language sql stable as $$
+  select b.lane_id, b.priority, o.rank_at, o.run_id
+    from (select l.lane_id, p.priority, '-infinity'::timestamptz as rank_at, '' as run_id
+            from unnest(p_team.lanes) l (lane_id)
+            cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
+           where p_team.seen is null and p.priority >= p_team.priority_min
+          union all
+          select h.lane_id, h.priority, h.rank_at, h.run_id
+            from unnest(p_team.head_lanes, p_team.head_priorities, p_team.head_ranks, p_team.head_runs)
+              h (lane_id, priority, rank_at, run_id)) b
+    cross join lateral (select o.rank_at, o.run_id from offer o
+      where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
+        and (o.rank_at, o.run_id) >= (b.rank_at, b.run_id)
+      order by o.rank_at, o.run_id limit 1) o
+   where p_team.run_ref is null
+$$;
+
+-- What else a team may take that knows the heads: offers before them, made by transactions whose work was not seen
+-- then; there is nothing besides, for what was there and seen lies behind the heads. So many at most of what one
+-- transaction made in one lane and priority: each of these is looked up, whatever lies between them is not read.
+create function _offers_since(p_ws text, p_team claim_team, p_depth int)
+returns table (lane_id bigint, priority smallint, rank_at timestamptz, run_id word, concurrency_key word)
+language sql stable as $$
+  with recursive part as (
+    select s.last, o.* from (
+      select pg_snapshot_xmax(p_team.seen) as first, '18446744073709551615'::xid8 as last
+      union all
+      select x, x from pg_snapshot_xip(p_team.seen) x) s
+    cross join lateral (select o.made, o.lane_id, o.priority, o.rank_at, o.run_id from offer o
+      where o.workspace_id = p_ws and o.made >= s.first and o.made <= s.last
+      order by o.made, o.lane_id, o.priority, o.rank_at, o.run_id limit 1) o
+    union all
+    select p.last, o.* from part p
+    cross join lateral (select o.made, o.lane_id, o.priority, o.rank_at, o.run_id from offer o
+      where o.workspace_id = p_ws and (o.made, o.lane_id, o.priority) > (p.made, p.lane_id, p.priority)
+        and o.made <= p.last
+      order by o.made, o.lane_id, o.priority, o.rank_at, o.run_id limit 1) o
+  )
+  select o.lane_id, o.priority, o.rank_at, o.run_id, o.concurrency_key
+    from part p
+    left join unnest(p_team.head_lanes, p_team.head_priorities, p_team.head_ranks, p_team.head_runs)
+      h (lane_id, priority, rank_at, run_id) on h.lane_id = p.lane_id and h.priority = p.priority
+    cross join lateral (select o.* from offer o
+      where o.workspace_id = p_ws and o.made = p.made and o.lane_id = p.lane_id and o.priority = p.priority
+        and (o.rank_at, o.run_id) < (coalesce(h.rank_at, 'infinity'), coalesce(h.run_id, ''))
+      order by o.rank_at, o.run_id limit p_depth) o
+   where p_team.run_ref is null and p_team.lanes @> array[p.lane_id] and p.priority >= p_team.priority_min
+     and (h.lane_id is null or (p.rank_at, p.run_id) < (h.rank_at, h.run_id))
+$$;
+
+-- The first offers that a team may take, in the order of the queue. The heads of each lane and priority, merged: only
+-- the branches with the earliest first offers can hold them, and each branch is one ordered index read, so what
+-- lies behind the heads costs nothing.
+create function _queue(p_ws text, p_team claim_team, p_depth int)
+returns table (rank_at timestamptz, run_id word, concurrency_key word) language sql stable as $$
+  select o.rank_at, o.run_id, o.concurrency_key
+    from (select * from _first_offers(p_ws, p_team) f order by f.rank_at, f.run_id limit p_depth) b
+    cross join lateral (select o.rank_at, o.run_id, o.concurrency_key from offer o
+      where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
+        and (o.rank_at, o.run_id) >= (b.rank_at, b.run_id)
+      order by o.rank_at, o.run_id limit p_depth) o
+  union all
+  select s.rank_at, s.run_id, s.concurrency_key from _offers_since(p_ws, p_team, p_depth) s
+  union all
+  select o.rank_at, o.run_id, o.concurrency_key from offer o
+   where o.workspace_id = p_ws and o.run_id = p_team.run_ref
+   order by rank_at, run_id limit p_depth
+$$;
+
+-- Where the queue begins for a team, to be given with its next claims: a claim_team's last members.
+create function queue_heads(p_workspace_id text, p_team json) returns json language plpgsql stable as $$
+declare
+  v_team claim_team := json_populate_record(null::claim_team, p_team);
+begin
+  return (
+    select json_build_object('seen', pg_current_snapshot(), 'head_lanes', coalesce(json_agg(h.lane_id), '[]'),
+             'head_priorities', coalesce(json_agg(h.priority), '[]'),
+             'head_ranks', coalesce(json_agg(h.rank_at), '[]'), 'head_runs', coalesce(json_agg(h.run_id), '[]'))
+      from (select distinct on (b.lane_id, b.priority) b.*
+              from (select f.* from _first_offers(p_workspace_id, v_team) f
+                    union all
+                    select s.lane_id, s.priority, s.rank_at, s.run_id from _offers_since(p_workspace_id, v_team, 1) s) b
+             order by b.lane_id, b.priority, b.rank_at, b.run_id) h);
+end $$;
+
 -- The first runs, in the order of the queue, that a team may take, each with its offer and task locked, and the
 -- slot of its concurrency key, if it has one (keyed: some have). What another transaction holds is skipped, so a
 -- claim never waits. Reads a few more heads than wanted, since some may be held; asks deeper while it comes out
@@ -2219,31 +2314,13 @@ begin
   claimed := '{}';
   keyed := false;
   loop
-    -- The heads of each lane and priority, merged: only the branches with the earliest first offers can hold them,
-    -- and each branch is one ordered index read, so what lies behind the heads costs nothing. Then each head's
-    -- offer and its task, both without waiting. Who changes an offer holds its task: with both in hand it is true.
+    -- Each head's offer and its task, both without waiting. Who changes an offer holds its task: with both in hand
+    -- it is true.
     select array_agg(row(null, x.run_id, x.task_id, x.offer_place, x.task_place)::claimed_run
                      order by x.rank_at, x.run_id), bool_or(x.concurrency_key is not null)
       into v_more, v_keyed from (
       select h.rank_at, h.run_id, h.concurrency_key, o.task_id, o.ctid as offer_place, t.ctid as task_place
-        from (select o.rank_at, o.run_id, o.concurrency_key
-                from (select l.lane_id, p.priority
-                        from unnest(p_team.lanes) l (lane_id)
-                        cross join unnest('{10,20,30,40}'::smallint[]) p (priority)
-                        cross join lateral (
-                          select o.rank_at, o.run_id from offer o
-                           where o.workspace_id = p_ws and o.lane_id = l.lane_id and o.priority = p.priority
-                           order by o.rank_at, o.run_id limit 1) o
-                       where p.priority >= p_team.priority_min and p_team.run_ref is null
-                       order by o.rank_at, o.run_id limit v_depth) b
-                cross join lateral (
-                  select o.rank_at, o.run_id, o.concurrency_key from offer o
-                   where o.workspace_id = p_ws and o.lane_id = b.lane_id and o.priority = b.priority
-                   order by o.rank_at, o.run_id limit v_depth) o
-              union all
-              select o.rank_at, o.run_id, o.concurrency_key from offer o
-               where o.workspace_id = p_ws and o.run_id = p_team.run_ref
-               order by rank_at, run_id limit v_depth) h
+        from _queue(p_ws, p_team, v_depth) h
         left join lateral (select true as mine from slot k
           where k.workspace_id = p_ws and k.concurrency_key = h.concurrency_key
             for no key update skip locked) s on true
@@ -2262,9 +2339,7 @@ begin
     claimed := claimed || v_more;
     exit when cardinality(claimed) >= p_wanted or p_team.run_ref is not null;
     continue when v_keyed;                   -- slots may be full: what stands behind was not looked at
-    v_seen := (select count(*) from unnest(p_team.lanes) l (lane_id) cross join lateral (
-                select from offer o where o.workspace_id = p_ws and o.lane_id = l.lane_id
-                   and o.priority >= p_team.priority_min limit v_depth) o);
+    v_seen := (select count(*) from _queue(p_ws, p_team, v_depth) h);
     exit when v_seen < v_depth;
     v_depth := v_depth * 4;
   end loop;
@@ -2345,8 +2420,9 @@ begin
     v_calls := array(select c from unnest(v_calls) c
                       where c.n <> all (array(select v.n from unnest(v_repeats.verdicts) v)));
     return query select * from unnest(v_repeats.verdicts) v where v.code is not null;
-    return query select * from _repeated_claims(p_workspace_id, v_repeats.again, p_outer, p_inner,
-                                                p_outer_previous, p_inner_previous);
+    return query select * from _repeated_claims(p_workspace_id, array(
+        select x from json_populate_recordset(null::claim_call, p_calls) x), v_repeats.again, p_outer, p_inner,
+      p_outer_previous, p_inner_previous);
   end if;
   -- In the order of the index, and to now only, so that what waits for something else than time is not read even
   -- where statistics say that a sort of it is as good.
@@ -2482,22 +2558,34 @@ end $$;
 
 -- The answers to claims that were repeated, of leases that still live.
 create function _repeated_claims(
-  p_ws text, p_again claimed_run[], p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea)
+  p_ws text, p_calls claim_call[], p_again claimed_run[], p_outer bytea, p_inner bytea, p_outer_previous bytea,
+  p_inner_previous bytea)
 returns setof call_answer language plpgsql as $$
 begin
+  -- Nobody holds these runs for us: what ended since it was judged, or is another's now, is left out.
   return query
-  select c.n, null::text, null::jsonb, true, _claim_json(w.task, w.claimed_body, w.lease, w.coordination_channel,
-           i::task_body, (select p.error from run_body p
-             where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
-           (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id), w.budget_left,
-           _token_again(p_ws, c.run_id, w.fence, w.token_hash, p_outer, p_inner, p_outer_previous,
-                        p_inner_previous)), 0
-    from unnest(p_again) with ordinality c (n, run_id, task_id, offer_place, task_place, place)
-    cross join lateral (select w.* from run_wire w
-      where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w
-    left join lateral (select k.* from task_body k
-      where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
-   order by c.n, c.place;
+  with shown as (
+    select c.n, c.place, c.run_id, l.mine is not null as mine,
+           case when l.mine then _claim_json(w.task, w.claimed_body, w.lease, w.coordination_channel, i::task_body,
+             (select p.error from run_body p
+               where p.workspace_id = p_ws and p.run_id = w.previous_run_id),
+             (select p.body from profile_wire p where p.workspace_id = p_ws and p.task_id = c.task_id),
+             w.budget_left, _token_again(p_ws, c.run_id, w.fence, w.token_hash, p_outer, p_inner,
+                                         p_outer_previous, p_inner_previous)) end as body
+      from unnest(p_again) with ordinality c (n, run_id, task_id, offer_place, task_place, place)
+      join unnest(p_calls) k on k.n = c.n
+      cross join lateral (select w.* from run_wire w
+        where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w
+      left join lateral (select true as mine from lease l
+        where l.workspace_id = p_ws and l.run_id = c.run_id and l.fence = w.fence and l.ended_at is null
+          and l.session_id = k.session_id and l.claim_key = k.key offset 0) l on true
+      left join lateral (select k.* from task_body k
+        where k.workspace_id = p_ws and k.task_id = c.task_id offset 0) i on true
+  )
+  (select s.n, null::text, null::jsonb, true, s.body, 0 from shown s where s.mine order by s.n, s.place)
+  union all
+  select s.n, 'claim_key_spent', jsonb_build_object('run_ids', jsonb_agg(s.run_id order by s.run_id)), true, null, 0
+    from shown s group by s.n having not bool_or(s.mine);
 end $$;
 
 -- ══ 13. Heartbeat ═══════════════════════════════════════════════════════════════════════════════════════════

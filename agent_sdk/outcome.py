@@ -1,6 +1,7 @@
 """How a run ends: the rules that turn what a handler returned or raised into the last call."""
 # ruff: noqa: N818 - NotJson says it without an Error behind
 
+import math
 import traceback
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -99,9 +100,26 @@ def describe(error: BaseException) -> str:
 def as_json(value: Any) -> msgspec.Raw:
     """The value's JSON, made once; raises NotJson."""
     try:
-        return msgspec.Raw(msgspec.json.encode(value))
+        text = msgspec.json.encode(value)
+        # What becomes null may have been a number that JSON has no form for.
+        if b"null" in text:
+            _check_numbers(msgspec.to_builtins(value, enc_hook=_checked_before))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise NotJson(f"not JSON: {error}") from error
+    return msgspec.Raw(text)
+
+
+def _checked_before(value: Any) -> None:
+    if not isinstance(value, msgspec.Raw):
+        raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number of JSON's")
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_numbers(item)
 
 
 def clean(text: str, limit: int) -> str:

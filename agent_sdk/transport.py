@@ -20,6 +20,7 @@ import msgspec
 
 from agent_sdk import errors
 from agent_sdk.config import Settings
+from agent_sdk.outcome import as_json
 
 log = logging.getLogger("agent_sdk")
 
@@ -161,9 +162,9 @@ class Transport:
     ) -> Answer:
         """Make a call, and repeat it for `patience` seconds while that can help.
 
-        `timeout` is for one attempt. Raises ApiError, or ConnectionFailed.
+        `timeout` is for one attempt. Raises ApiError, ConnectionFailed, or NotJson.
         """
-        content = None if body is None else msgspec.json.encode(body)
+        content = None if body is None else bytes(as_json(body))
         sent = dict(headers or {})
         if key:
             sent["Idempotency-Key"] = key

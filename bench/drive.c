@@ -1,7 +1,7 @@
 // The load: N agents in a closed loop, one keep-alive connection each, one thread, epoll. Every agent sends
 // what agent_sdk sends and takes run id and claim token from the answer to its claim. Only to 127.0.0.1.
 //
-//   drive work|chain|hold|create PORT[,PORT...] AGENTS WARM_UP_SECONDS SECONDS MOST_REQUESTS BODY
+//   drive work|chain|hold|create PORT[,PORT...] AGENTS WARM_UP_SECONDS SECONDS MOST_REQUESTS BODY [RATE]
 //
 //   work    claim, then complete what was claimed: one by one, or in bulk if BODY has a max_runs above 1
 //   chain   claim once, then complete and claim the next run in one request, as agent_sdk's worker does
@@ -9,7 +9,8 @@
 //   create  create tasks
 //
 // BODY is that of the claim or of the created task; the key comes in the variable WORKLEASE_API_KEY. Agents
-// take turns at the ports. One line of JSON on stdout: rates and latencies of the seconds after the warm-up,
+// take turns at the ports. With a RATE the loop is open: so many claims or creations are begun a second, evenly,
+// by whichever agents rest. One line of JSON on stdout: rates and latencies of the seconds after the warm-up,
 // totals of the whole drive. When time is up nothing more is claimed, and what is held is completed; an agent
 // that finds nothing to claim (`dry`), or meets an error, stops.
 
@@ -46,8 +47,10 @@ static struct agent agents[MOST_AGENTS];
 static struct latencies claims, others;
 static enum mode mode;
 static const char *claim_body, *key;
-static double begin, end;
-static long most_requests, requests, jobs, claimed, done, dry, errors;
+static double started, begin, end, rate;
+static long most_requests, requests, begun, jobs, claimed, done, dry, errors;
+static struct agent *resting[MOST_AGENTS];
+static int resting_count;
 
 static void fail(const char *what) {
     perror(what);
@@ -150,13 +153,24 @@ static void push(struct agent *a) {
     }
 }
 
-// Sends the agent's next request; false when it has none.
+// When the next claim or creation is due.
+static double next_due(void) {
+    return rate > 0 ? started + begun / rate : 0;
+}
+
+// Sends the agent's next request, or lets it rest until one is due; false when it has none.
 static bool ask(struct agent *a) {
     static char body[MOST_HELD * 3 * ID + 4096];
     char path[2 * ID], idempotency[80] = "";
     if ((a->call = next_call(a, now())) == NOTHING) return false;
+    bool first = a->call == CLAIM || a->call == CREATE_TASK;
+    if (first && now() < next_due()) {
+        resting[resting_count++] = a;
+        return true;
+    }
+    begun += first;
     size_t length = compose(a, path, body);
-    if (a->call == CLAIM || a->call == CREATE_TASK)
+    if (first)
         sprintf(idempotency, "Idempotency-Key: %016lx%08x%08lx\r\n", (long)(begin * 1e6), getpid(), requests);
     a->out_sent = 0;
     a->out_length = sprintf(a->out,
@@ -245,7 +259,10 @@ static int drive(int poll, int count) {
     int busy = 0, n, status;
     for (int i = 0; i < count; i++) busy += ask(&agents[i]);
     while (busy > 0 && now() < end + GRACE_SECONDS) {
-        n = epoll_wait(poll, ready, MOST_AGENTS, 1000);
+        double rest = resting_count ? (next_due() < end ? next_due() : end) - now() : 1;
+        n = epoll_wait(poll, ready, MOST_AGENTS, rest <= 0 ? 0 : rest < 1 ? (int)(rest * 1e3) + 1 : 1000);
+        while (resting_count && (now() >= next_due() || now() >= end))
+            if (!ask(resting[--resting_count])) busy--;
         for (int i = 0; i < n; i++) {
             struct agent *a = ready[i].data.ptr;
             if (ready[i].events & EPOLLOUT) push(a);
@@ -258,7 +275,7 @@ static int drive(int poll, int count) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 8 || !(key = getenv("WORKLEASE_API_KEY"))) {
+    if ((count != 8 && count != 9) || !(key = getenv("WORKLEASE_API_KEY"))) {
         fprintf(stderr, "see the head of drive.c\n");
         return 2;
     }
@@ -271,11 +288,13 @@ int main(int count, char **arguments) {
     double warm_up = atof(arguments[4]), seconds = atof(arguments[5]);
     most_requests = atol(arguments[6]);
     claim_body = arguments[7];
+    rate = count == 9 ? atof(arguments[8]) : 0;
     if (!port_count || agent_count < 1 || agent_count > MOST_AGENTS || strlen(claim_body) > 4000) return 2;
 
     int poll = epoll_create1(0);
     for (int i = 0; i < agent_count; i++) join_in(&agents[i], i, ports[i % port_count], poll);
-    begin = now() + warm_up;
+    started = now();
+    begin = started + warm_up;
     end = begin + seconds;
     int unanswered = drive(poll, agent_count);
 

@@ -122,11 +122,14 @@ def compile_drive(directory: Path) -> Path:
 
 def drive(
     program: Path, mode: str, running: list[Server], key: str, agents: int, seconds: float,
-    body: str, requests: int = MOST_REQUESTS, warm_up: float = 1.0,
+    body: str, requests: int = MOST_REQUESTS, warm_up: float = 1.0, rate: float = 0,
 ) -> Drive:  # fmt: skip
-    """Lets agents work for a while; raises SystemExit at an answer that is no success."""
+    """Lets agents work for a while; raises SystemExit at an answer that is no success.
+
+    rate: so many claims a second; 0 for as many as they can.
+    """
     ports = ",".join(str(server.port) for server in running)
-    arguments = [mode, ports, agents, warm_up, seconds, requests, body]
+    arguments = [mode, ports, agents, warm_up, seconds, requests, body, rate]
     told = subprocess.run(
         [str(program), *map(str, arguments)],
         env={"WORKLEASE_API_KEY": key}, check=False, capture_output=True, text=True,

@@ -78,11 +78,11 @@ def spread(values: list[float]) -> str:
     return f"{middle:.4g} [{min(values):.4g} - {max(values):.4g}]"
 
 
-def ratios(rounds: Rounds) -> dict[str, dict[str, object]]:
+def ratios(rounds: Rounds, watched: tuple[Ratio, ...] = RATIOS) -> dict[str, dict[str, object]]:
     """The watched numbers whose scenarios were measured."""
     found: dict[str, dict[str, object]] = {}
     count = min(map(len, rounds.values()))
-    for ratio in RATIOS:
+    for ratio in watched:
         try:
             values = [
                 ratio.value({name: measured[n] for name, measured in rounds.items()})
@@ -98,20 +98,25 @@ def ratios(rounds: Rounds) -> dict[str, dict[str, object]]:
     return found
 
 
-def lines(rounds: Rounds) -> list[str]:
+def lines(rounds: Rounds, watched: tuple[Ratio, ...] = RATIOS) -> list[str]:
     """Each watched number on a line of its own."""
     return [
-        f"{name}: {found['value']:.4g}  (target {found['target']}, {found['low']:.4g} -"
-        f" {found['high']:.4g}{'' if found['met'] else ', missed'})"
-        for name, found in ratios(rounds).items()
+        f"{name}: {found['value']:.4g}  (target {found['target']}{_range(found)}"
+        f"{'' if found['met'] else ', missed'})"
+        for name, found in ratios(rounds, watched).items()
     ]
 
 
-def page(rounds: Rounds) -> str:
+def _range(found: dict[str, object]) -> str:
+    low, high = found["low"], found["high"]
+    return "" if low == high else f", {low:.4g} - {high:.4g}"
+
+
+def page(rounds: Rounds, watched: tuple[Ratio, ...] = RATIOS, how: str = HOW) -> str:
     """The report in Markdown."""
-    text = ["# Worklease, measured", "", machine(), HOW]
+    text = ["# Worklease, measured", "", machine(), how]
     text += ["| number | value | spread | target | |", "|---|---|---|---|---|"]
-    for name, found in ratios(rounds).items():
+    for name, found in ratios(rounds, watched).items():
         text.append(
             f"| {name} | {found['value']:.4g} | {found['low']:.4g} - {found['high']:.4g} |"
             f" {found['target']} | {'met' if found['met'] else 'missed'} |"
@@ -135,9 +140,11 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}; load {load}."
 
 
-def write(directory: Path, rounds: Rounds) -> None:
+def write(
+    directory: Path, rounds: Rounds, watched: tuple[Ratio, ...] = RATIOS, how: str = HOW
+) -> None:
     """Writes result.json and report.md."""
-    result = {"machine": machine(), "ratios": ratios(rounds), "rounds": rounds}
+    result = {"machine": machine(), "ratios": ratios(rounds, watched), "rounds": rounds}
     text = msgspec.json.format(msgspec.json.encode(result), indent=1)
     (directory / "result.json").write_bytes(text + b"\n")
-    (directory / "report.md").write_text(page(rounds))
+    (directory / "report.md").write_text(page(rounds, watched, how))

@@ -60,16 +60,20 @@ class Stage:
 
     def prepare(self) -> None:
         """Makes the prepared databases, the queue through the server's own bulk creation."""
-        self.cluster.make(EMPTY)
-        self.cluster.execute(EMPTY, "create extension pg_prewarm")
-        with self.serving_on(EMPTY):
-            pass
+        self.prepare_empty()
         self.cluster.make(FILLED, EMPTY)
         with self.serving_on(FILLED) as run:
             for _ in range(FILLED_BULKS):
                 run.post("/api/tasks/bulk", bulk(BULK))
         self.cluster.execute(FILLED, KEEP_UP)
         self.cluster.execute(FILLED, "vacuum (analyze)")
+
+    def prepare_empty(self) -> None:
+        """Makes the database without tasks."""
+        self.cluster.make(EMPTY)
+        self.cluster.execute(EMPTY, "create extension pg_prewarm")
+        with self.serving_on(EMPTY):
+            pass
 
     def queue(self, database: str, count: int) -> None:
         """Makes a database with this many queued runs, if it is not there yet."""
@@ -98,9 +102,13 @@ class Run:
 
     def post(self, path: str, body: bytes) -> bytes:
         """One request; raises SystemExit if it fails."""
+        return self.send("POST", path, body, {})
+
+    def send(self, method: str, path: str, body: bytes, others: dict[str, str]) -> bytes:
+        """One request with other headers than usual; raises SystemExit if it fails."""
         port = self.running[0].port
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-        connection.request("POST", path, body, self.headers)
+        connection.request(method, path, body, self.headers | others)
         answer = connection.getresponse()
         text = answer.read()
         connection.close()

@@ -235,11 +235,7 @@ CODES: Final[dict[str, Code]] = {
     "body_too_large": Code(413, "error", "request", "Body too large", "The body is too large."),
     "value_too_large": Code(413, "error", "request", "Value too large", "A value is too large."),
     "unsupported_media_type": Code(
-        415,
-        "error",
-        "request",
-        "Unsupported media type",
-        "A body must be uncompressed application/json.",
+        415, "error", "request", "Unsupported media type", "A body must be uncompressed JSON."
     ),
     "validation_failed": Code(
         422, "error", "request", "Validation failed", "A field of the request breaks its rule."
@@ -288,6 +284,9 @@ CODES: Final[dict[str, Code]] = {
         422, "error", "run", "Retry chain too deep", "Too many runs retry one another."
     ),
     "rate_limited": Code(429, "warn", "request", "Rate limited", "Too many calls; wait a little."),
+    "head_too_large": Code(
+        431, "error", "request", "Headers too large", "Address and headers are too large."
+    ),
     "internal_error": Code(
         500, "critical", "server", "Internal error", "The server made a mistake."
     ),

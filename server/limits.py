@@ -5,6 +5,7 @@ from typing import Final
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
+HEAD_LIMIT_BYTES: Final = 64 * KIB
 BODY_LIMIT_BYTES: Final = 4 * MIB
 BULK_BODY_LIMIT_BYTES: Final = 16 * MIB
 GZIP_FROM_BYTES: Final = 16 * KIB

@@ -89,11 +89,15 @@ def work(config: Config, listener: socket.socket, served: Event | None = None) -
     # Late, because the metrics choose their storage when they are imported.
     from server import telemetry
     from server.app import create_app
+    from server.protocol import Protocol
+
+    class Served(Protocol):
+        public_url = config.url
 
     telemetry.configure(config.log_level, config.log_format)
     app = create_app(config)
     settings = uvicorn.Config(
-        app, loop="uvloop", http="httptools", ws="none", lifespan="on", log_config=None,
+        app, loop="uvloop", http=Served, ws="none", lifespan="on", log_config=None,
         access_log=False, server_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=config.shutdown_seconds, backlog=BACKLOG,
         proxy_headers=bool(config.trusted_proxies),

@@ -72,11 +72,12 @@ class Line(asyncio.Protocol):
         if found and len(body) == int(told or 0):
             self._buffer, answer, self._answer = b"", self._answer, None
             assert answer is not None
-            answer.set_result(Reply(int(head[9:12]), body))
+            if not answer.done():  # nobody waits for it any more
+                answer.set_result(Reply(int(head[9:12]), body))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set_result(None)
-        if self._answer is not None:
+        if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or EOFError("the server hung up"))
 
     async def close(self) -> None:

@@ -44,6 +44,14 @@ class Claimed(NamedTuple):
     lease: Lease
 
 
+class Asked(NamedTuple):
+    """A claim under a key, to be repeated, and what it got."""
+
+    session: int
+    wish: dict[str, Any]
+    got: list[Claimed]
+
+
 class Made(NamedTuple):
     """A creation under a key, to be repeated."""
 
@@ -61,6 +69,7 @@ class Drive:
         self.operator = self.workspace.operator
         self.agents = [self.workspace.agent("worker", name) for name in ("one", "two")]
         self.claimed: list[Claimed] = []
+        self.asked: dict[str, Asked] = {}
         self.made: list[Made] = []
         self.count = 0
         self.told: Any = None
@@ -106,23 +115,51 @@ class Drive:
             assert ids == made.task_ids
             assert self.operator.replayed
 
-    def claim(self, session: int, wish: dict[str, Any]) -> None:
+    def claim(self, session: int, wish: dict[str, Any], key: str | None = None) -> None:
         """Claims runs: those that the model says, in its order."""
-        now, agent = self.now(), self.agents[session]
+        now, agent, key = self.now(), self.agents[session], key or f"k{self.name()}"
         runs = claimable(self.model, now, wish["max_runs"])
         expected = [(run.id, run.task.left) for run in runs]
-        held = agent.claims(f"k{self.name()}", **wish)
+        held = agent.claims(key, **wish)
+        assert not (held and agent.replayed)
         told = [(h.run_id, h.claim.budget_remaining.total_tokens) for h in held]
         assert told == expected
         leases = self.model.claim(now, wish["lease_seconds"], runs)
-        self.claimed += map(Claimed, held, leases)
+        got = list(map(Claimed, held, leases))
+        self.claimed += got
+        if got:
+            self.asked[key] = Asked(session, wish, got)
+
+    def claim_again(self, key: str) -> None:
+        """Claims under the same key: the leases that still live, unless all is another's by now."""
+        session, wish, got = self.asked[key]
+        known = [claimed for claimed in got if self._known(claimed)]
+        if all(lease.fence < (lease.run.fence or 0) for _, lease in known):
+            self.claim(session, wish, key)
+            return
+        live = [held for held, lease in known if lease.ended is None]
+        agent = self.agents[session]
+        told = self.both(None if live else "claim_key_spent", lambda: agent.claims(key, **wish))
+        if live:
+            assert agent.replayed
+            assert set(map(_proof, told)) == set(map(_proof, live))
+
+    def plan(self, claimed: Claimed, body: dict[str, Any]) -> bool:
+        """Makes a task in the name of a lease; whether it is to be made in the model too."""
+        held, lease = claimed
+        code = judge(lease, "guard", False) if self._known(claimed) else "run_not_found"
+        under = held.agent.also(X_Run_ID=held.run_id, X_Claim_Token=held.token)
+        self.both(code, lambda: under.post("/api/tasks", **body))
+        return code is None
+
+    def _known(self, claimed: Claimed) -> bool:
+        task = claimed.lease.run.task
+        return self.model.tasks.get(task.id) is task
 
     def call(self, claimed: Claimed, operation: str, body: dict[str, Any], same: bool) -> bool:
         """Makes a call under a lease, old or new; whether it is to be done in the model too."""
         held, lease = claimed
-        task = lease.run.task
-        known = self.model.tasks.get(task.id) is task
-        code = judge(lease, operation, same) if known else "run_not_found"
+        code = judge(lease, operation, same) if self._known(claimed) else "run_not_found"
         expected = None if code == "replay" else code
         self.told = self.both(expected, lambda: held.call(operation, **body))
         assert expected or held.agent.replayed == (code == "replay")
@@ -170,6 +207,10 @@ class Drive:
         assert set(rows(LEASES, [self.workspace.id])) == {
             (*place, lease.ended) for place, lease in model.leases.items()
         }
+
+
+def _proof(held: Held) -> tuple[str, int, str]:
+    return held.run_id, held.fence, held.token
 
 
 def _frozen(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """What the log of a workspace tells: its tasks, runs and edges, from the events alone."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from tests.model import ENDED
@@ -109,9 +110,10 @@ class Replay:
             if kind == "run_review_bound":
                 self.reviews.fence(payload["review_id"], task["fence"])
         if kind == "run_recovered_from_attention":
-            self.runs[payload["source_run_id"]] |= {
+            source = self.runs[payload["source_run_id"]]
+            source |= {
                 "status": "failed", "failure_kind": "operator_forced", "retryable": False,
-                "error": payload["reason"], "ended_at": at,
+                "error": payload["reason"] or source["error"], "ended_at": at,
             }  # fmt: skip
         run = self.runs[event.run_id]
         if kind != "run_progress" and "usage" in payload:
@@ -169,23 +171,32 @@ def replay(world: World, workspace_id: str, events: list[Any]) -> None:
             told.paused = event.payload["paused"]
     switched = world.db.execute(SWITCH, [workspace_id]).fetchone()
     assert told.paused == (switched is not None)
-    assert set(world.db.execute(EDGES, [workspace_id])) == {
-        (*edge, told.satisfied(*edge)) for edge in told.edges
-    }
-    assert set(world.db.execute(TASKS, [workspace_id])) == {
+    rows = world.db.execute
+    same(
+        "edges",
+        rows(EDGES, [workspace_id]),
+        {(*edge, told.satisfied(*edge)) for edge in told.edges},
+    )
+    same("tasks", rows(TASKS, [workspace_id]), {
         (task_id, t["status"], t["canceled"], t["draft"], t["approval"], told.paused_by(task_id),
          t["fence"], t["version"], t["attempts"],
          sum(not told.satisfied(*edge) for edge in told.edges if edge[0] == task_id),
          t["parent_task_id"], *t["by"], t["at"], t["closed_at"], t["concurrency_key"],
          t["concurrency_limit"], (t["budget"] or {}).get("max_total_tokens"))
         for task_id, t in told.tasks.items()
-    }  # fmt: skip
-    assert set(world.db.execute(RUNS, [workspace_id])) == {
+    })  # fmt: skip
+    same("runs", rows(RUNS, [workspace_id]), {
         (run_id, r["task_id"], r["attempt"], r["status"], r["previous"], r.get("fence"),
          r.get("claims", 0), r.get("expiries", 0), r.get("failure_kind"), r.get("retryable"),
          r.get("error"), r.get("result"), r.get("session"), r.get("agent"), r.get("claimed_at"),
          r.get("ended_at"), r.get("before", 0) + r.get("used", 0),
          *(r.get("rejected") or (None, None, None)))
         for run_id, r in told.runs.items()
-    }  # fmt: skip
+    })  # fmt: skip
     compare(world, workspace_id, told.reviews)
+
+
+def same(what: str, stored: Iterable[tuple[Any, ...]], told: set[tuple[Any, ...]]) -> None:
+    """The rows of a table are those that the log tells of."""
+    rows = set(stored)
+    assert rows == told, f"{what}: stored {list(rows - told)[:3]}, told {list(told - rows)[:3]}"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 
 from server.rules.ids import new_id
@@ -56,6 +57,13 @@ class Server:
         told = self.process.stdout.readline().decode()
         assert told.startswith("Worklease serves "), self.log.read_text()
         self.url = told.split()[-1]
+
+    def is_ready(self) -> bool:
+        """Whether it can work now."""
+        try:
+            return httpx2.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        except httpx2.TransportError:
+            return False
 
     def kill(self) -> None:
         """Ends the process without a word, as a crash does."""

@@ -21,6 +21,8 @@ BODIES: tuple[tuple[bytes, int, str], ...] = (
     (b'{"title":"\xff"}', 400, "malformed_json"),
     (b'{"title":"\\ud800"}', 400, "malformed_json"),
     (b"\xef\xbb\xbf{}", 400, "malformed_json"),
+    (b'{"payload":1e999,"title":[1,2}', 400, "malformed_json"),
+    (b'{"payload":1e999,"title":"\xff"}', 400, "malformed_json"),
     (b"[]", 400, "malformed_json"),
     (b"null", 400, "malformed_json"),
     (b'"title"', 400, "malformed_json"),

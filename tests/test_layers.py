@@ -10,7 +10,8 @@ LAYERS = (
     {"codes", "limits"},
     {"errors"},
     {"contract", "rules", "config", "telemetry"},
-    {"db", "net"}, {"store"}, {"loops", "api"}, {"app"}, {"serve"}, {"cli"}, {"__main__"},
+    {"db", "net"}, {"store"}, {"loops", "api"}, {"app", "protocol"}, {"serve"}, {"cli"},
+    {"__main__"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Parts of a layer that belong to no noun: every noun may use them.
@@ -19,7 +20,7 @@ ONLY_IN = {
     "psycopg": {"db", "store"},
     "starlette": {"api", "app"},
     "httpx2": {"cli", "net"},
-    "uvicorn": {"serve"},
+    "uvicorn": {"serve", "protocol"},
 }
 MODULES = sorted((TOP / "server").rglob("*.py")) + sorted((TOP / "agent_sdk").rglob("*.py"))
 

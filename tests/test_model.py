@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
+    initialize,
     invariant,
     precondition,
     rule,
@@ -15,39 +16,39 @@ from hypothesis.stateful import (
 )
 
 from tests import gates, verdicts
-from tests.drive import Claimed, Drive
+from tests.drive import Drive
+from tests.lease_rules import WHO, Holders
 from tests.model import Run, Task
 from tests.review_rules import Reviewers
 from tests.world import World
 
 QUICK = settings(max_examples=12, stateful_step_count=40, deadline=None, derandomize=True)
-POLICIES = st.sampled_from(["block", "cancel", "run"])
-WAITS = st.sampled_from([0, 30])
 PICK = st.integers(0, 99)
-FIELDS = st.fixed_dictionaries({
-    "on_dependency_failure": POLICIES,
-    "auto_enqueue_on_ready": st.sampled_from([True, True, True, False]),
-    "max_attempts": st.integers(1, 4),
-    "priority": st.sampled_from(["low", "medium", "high"]),
-    "retry_seconds": WAITS,
-    "max_lease_expiries": st.integers(1, 3),
-    "deadline_seconds": st.sampled_from([None, None, 90]),
-    "slots": st.sampled_from([None, None, ("a", 1), ("a", 2), ("b", 1)]),
-    "max_total_tokens": st.sampled_from([None, None, None, 100, 200]),
-    "approval_policy": st.sampled_from(["none", "none", "none", "manual"]),
-    "approval_timeout_seconds": st.sampled_from([None, 60]),
-    "on_approval_timeout": st.sampled_from(["wait", "reject"]),
-    "review_policy": st.sampled_from(["none", "none", "on_success", "on_failure", "always"]),
-    "review_max_rounds": st.integers(1, 3),
-    "review_timeout_seconds": st.sampled_from([60, 600]),
-})  # fmt: skip
-TOKENS = st.sampled_from([0, 0, 60, 110])
+CHOICES: dict[str, list[Any]] = {
+    "on_dependency_failure": ["block", "cancel", "run"],
+    "auto_enqueue_on_ready": [True, True, True, False],
+    "max_attempts": [1, 2, 3, 4],
+    "priority": ["low", "medium", "high"],
+    "retry_seconds": [0, 30],
+    "max_lease_expiries": [1, 2, 3],
+    "deadline_seconds": [None, None, 90],
+    "slots": [None, None, ("a", 1), ("a", 2), ("b", 1)],
+    "max_total_tokens": [None, None, None, 100, 200],
+    "approval_policy": ["none", "none", "none", "manual"],
+    "approval_timeout_seconds": [None, 60],
+    "on_approval_timeout": ["wait", "reject"],
+    "review_policy": ["none", "none", "on_success", "on_failure", "always"],
+    "review_max_rounds": [1, 2, 3],
+    "review_timeout_seconds": [60, 600],
+}
+FIELDS = st.fixed_dictionaries({name: st.sampled_from(some) for name, some in CHOICES.items()})
+# Nothing keeps a task with these from being claimed.
+OPEN = {"auto_enqueue_on_ready": True, "approval_policy": "none"}
 DRAFT = st.sampled_from([False, False, False, True])
 # What the model has by another name than the wire.
 OWN = {"retry_seconds", "slots", "max_total_tokens"}
 some_tasks = precondition(lambda self: self.drive.model.tasks)
 some_runs = precondition(lambda self: any(self.drive.model.runs()))
-some_claims = precondition(lambda self: self.drive.claimed)
 
 
 def told(task: Task, fields: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -63,12 +64,7 @@ def told(task: Task, fields: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"id": task.id, "title": task.id, "retry": retry, **work, **rest, **more}
 
 
-def used(tokens: int) -> dict[str, Any]:
-    """What a call under a lease says was used up."""
-    return {"usage": {"input_tokens": tokens}} if tokens else {}
-
-
-class Life(Reviewers):
+class Life(Reviewers, Holders):
     """What agents, operators, time and crashes can do. A crash is a lease never used again."""
 
     world: ClassVar[World]
@@ -86,11 +82,22 @@ class Life(Reviewers):
         runs = list(self.model.runs())
         return runs[pick % len(runs)]
 
-    def held(self, pick: int) -> Claimed:
-        return self.drive.claimed[-1 - pick % len(self.drive.claimed)]
-
     def post(self, code: str | None, path: str, **body: Any) -> Any:
         return self.drive.both(code, lambda: self.drive.operator.post(path, **body))
+
+    @initialize(some=st.lists(FIELDS, min_size=2, max_size=4), count=st.integers(1, 3), who=WHO)
+    def begin(self, some: list[dict[str, Any]], count: int, who: str) -> None:
+        """There is work: some is done, some is in hand."""
+        for fields in [fields | OPEN for fields in some]:
+            task = Task(self.drive.name(), **fields)
+            self.drive.create([(task, [])], "/api/tasks", told(task, fields))
+        for fields, on in zip(some, list(self.model.tasks), strict=True):
+            task = Task(self.drive.name(), **fields)
+            self.drive.create([(task, [on])], "/api/tasks", told(task, fields, depends_on=[on]))
+        self.drive.compare()
+        self.work(0, False, who)
+        self.drive.compare()
+        self.drive.claim(0, {"max_runs": count, "lease_seconds": 60})
 
     @rule(fields=FIELDS, picks=st.lists(PICK, max_size=3), parent=st.none() | PICK, draft=DRAFT)
     def create(
@@ -185,9 +192,13 @@ class Life(Reviewers):
     @rule(pick=PICK, how=st.sampled_from(["pause", "resume", "resume"]))
     def pause(self, pick: int, how: str) -> None:
         paused = [task for task in self.model.tasks.values() if task.paused]
-        task = paused[pick % len(paused)] if paused and how == "resume" else self.task(pick)
+        waiting = [run.task for run in self.model.queue(self.drive.now())]
+        some = paused if how == "resume" else waiting
+        task = some[pick % len(some)] if some and pick % 3 else self.task(pick)
         code = gates.pause(self.model, self.drive.now(), task, how)
         self.post(code, f"/api/tasks/{task.id}/{how}", reason="seen")
+        self.drive.compare()
+        self.claim(0, 3, 60)
 
     @rule(how=st.sampled_from(["pause", "resume", "resume"]))
     def switch(self, how: str) -> None:
@@ -218,44 +229,6 @@ class Life(Reviewers):
         else:
             self.post(self.model.cancel_run(now, run), f"/api/task-runs/{run.id}/cancel")
 
-    @rule(session=st.integers(0, 1), count=st.integers(1, 3), seconds=st.sampled_from([60, 100]))
-    def claim(self, session: int, count: int, seconds: int) -> None:
-        self.drive.claim(session, {"max_runs": count, "lease_seconds": seconds})
-
-    @some_claims
-    @rule(pick=PICK, checkpoint=st.none() | st.integers(1, 2), tokens=TOKENS)
-    def heartbeat(self, pick: int, checkpoint: int | None, tokens: int) -> None:
-        claimed, now = self.held(pick), self.drive.now()
-        body = {"checkpoint": checkpoint} | used(tokens)
-        if self.drive.call(claimed, "heartbeat", body, False):
-            self.model.heartbeat(now, claimed.lease, checkpoint, tokens)
-            self.drive.told_of_budget(claimed.lease)
-
-    @some_claims
-    @rule(pick=PICK, result=st.integers(1, 2), tokens=TOKENS)
-    def complete(self, pick: int, result: int, tokens: int) -> None:
-        claimed, now = self.held(pick), self.drive.now()
-        same = claimed.lease.run.result == result
-        if self.drive.call(claimed, "complete", {"result": result} | used(tokens), same):
-            self.model.complete(now, claimed.lease, result, tokens)
-
-    @some_claims
-    @rule(pick=PICK, error=st.sampled_from(["a", "b"]), retryable=st.booleans(), tokens=TOKENS)
-    def fail(self, pick: int, error: str, retryable: bool, tokens: int) -> None:
-        claimed, now = self.held(pick), self.drive.now()
-        run = claimed.lease.run
-        same = (run.error, run.failure_kind) == (error, "error")
-        body = {"error": error, "retryable": retryable} | used(tokens)
-        if self.drive.call(claimed, "fail", body, same):
-            self.model.fail(now, claimed.lease, error, retryable, tokens)
-
-    @some_claims
-    @rule(pick=PICK, delay=st.sampled_from([0, 0, 30]), tokens=TOKENS)
-    def release(self, pick: int, delay: int, tokens: int) -> None:
-        claimed, now = self.held(pick), self.drive.now()
-        if self.drive.call(claimed, "release", {"delay_seconds": delay} | used(tokens), False):
-            self.model.release(now, claimed.lease, delay, tokens)
-
     @rule(seconds=st.sampled_from([31, 61, 601]), sweep=st.booleans())
     def time_passes(self, seconds: int, sweep: bool) -> None:
         self.drive.world.advance(seconds)
@@ -281,7 +254,8 @@ class Life(Reviewers):
 
     def teardown(self) -> None:
         self.drive.replay()
-        assert self.drive.workspace.faults() == {}
+        faults = self.drive.workspace.faults()
+        assert not faults, f"books: {', '.join(faults)}"
 
 
 def test_the_server_does_what_the_model_does(world: World) -> None:

@@ -1,18 +1,20 @@
 """A short round of histories; and the search finds what is wrong in histories made by hand."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.proof.histories.chaos import CHEAP
+from tests.proof.histories.log import faults
 from tests.proof.histories.run import run
 from tests.proof.histories.search import search
 from tests.proof.histories.spec import Op, World
 from tests.proof.histories.stage import Stage
 from tests.proof.histories.state import NEVER, Plan
 
-CALLS = 1200
+CALLS = 800
 ALONE = World(Plan(), {}, {}, lapsed=int)
 DONE = {"code": None, "replayed": False}
 
@@ -35,7 +37,7 @@ def _op(kind: str, begun: int, ended: int, /, *, answer: Any = DONE, **args: Any
     return Op(kind, begun, ended, args, answer)
 
 
-CREATED = _op("create", 0, 1, key="k", edges=frozenset[str](), manual=False)
+CREATED = _op("create", 0, 1, key="k", edges=frozenset[str](), manual=False, refused=())
 CLAIMED = _op(
     "claim", 2, 3, session="s", key="c", until=100.0, answer={**DONE, "fence": 1, "attempt": 1}
 )
@@ -97,3 +99,28 @@ def test_a_heartbeat_with_an_old_fence_is_found_where_it_was_accepted() -> None:
     lapsed = ALONE._replace(lapsed=int)
     assert search([CREATED, CLAIMED, later[0]], lapsed).fits
     assert search([CREATED, CLAIMED, *later], lapsed).fits is False
+
+
+def _logged(*told: tuple[str, int]) -> list[Any]:
+    """A log of these events of the task `t`, each under a fence."""
+    return [
+        SimpleNamespace(
+            event_type=f"task.{kind}", task_id="t", run_id="r", sequence=n, payload={"fence": fence}
+        )
+        for n, (kind, fence) in enumerate(told, 1)
+    ]  # fmt: skip
+
+
+WHOLE = [("created", 0), ("run_claimed", 1), ("run_completed", 1)]
+
+
+@pytest.mark.parametrize(("told", "wrong"), [
+    (WHOLE, 0), (WHOLE[:2], 1), ([*WHOLE, WHOLE[2]], 1), ([*WHOLE, ("run_failed", 1)], 1),
+    ([WHOLE[0], WHOLE[2], WHOLE[1]], 1),
+], ids=[
+    "as it was", "an event lost", "an event doubled", "an event of no call", "out of order",
+])  # fmt: skip
+def test_a_log_that_does_not_fit_the_calls_is_found(told: Any, wrong: int) -> None:
+    """P8: each change has its event, each event its call, and they stand in the order of time."""
+    history = {"t": [CREATED, CLAIMED, _complete(4, 5, "a")]}
+    assert len(list(faults(_logged(*told), history, {"r": ("t", 1)}))) == wrong

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.factories import Agent, Held, Workspace, refused
@@ -243,3 +244,29 @@ def test_the_second_use_does_not_wait_for_the_first(workspace: Workspace) -> Non
                 workspace.client("operator").post("/api/tasks", "k1", title="t")
         made = first.result()
         assert workspace.client("operator").post("/api/tasks", "k1", title="t") == made
+
+
+SHOWN = """
+select a.code, a.body from _repeated_claims(%(ws)s,
+  array(select c from json_populate_recordset(null::claim_call, %(calls)s::json) c),
+  array[row(0, %(run)s, %(task)s, null, null)::claimed_run], '', '', '', '') a
+"""
+
+
+def test_a_repeated_claim_never_shows_the_lease_of_another(
+    world: World, workspace: Workspace
+) -> None:
+    """P12: not even if the run changed hands after the repeat was judged, before it is answered."""
+    workspace.task()
+    agent, other = workspace.agent(), workspace.agent()
+    held = agent.claim("k1")
+    calls = [{"n": 0, "session_id": agent.session, "key": "k1"}]
+    asked = {
+        "ws": workspace.id, "calls": msgspec.json.encode(calls).decode(), "run": held.run_id,
+        "task": held.task_id,
+    }  # fmt: skip
+    [[code, body]] = world.db.execute(SHOWN, asked)
+    assert (code, msgspec.json.decode(body)["run"]["id"]) == (None, held.run_id)
+    held.release()
+    assert other.claim().run_id == held.run_id
+    assert list(world.db.execute(SHOWN, asked)) == [("claim_key_spent", None)]

@@ -114,10 +114,22 @@ def test_a_refused_result_fails_the_run_for_good() -> None:
     assert (ending.body["failure_kind"], ending.body["retryable"]) == ("result_too_large", False)
 
 
-@pytest.mark.parametrize("value", [object(), {1: {2, object()}}, "\ud800"])
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1: {2, object()}}, "\ud800", NAN, [{"a": (INFINITE,)}], {"b": -INFINITE}]
+)
 def test_what_has_no_json_form_is_refused_before_it_is_sent(value: object) -> None:
     with pytest.raises(NotJson):
         as_json(value)
+
+
+def test_null_is_sent_where_null_was_meant() -> None:
+    checkpoint = as_json({"found": None})
+    assert bytes(as_json({"checkpoint": checkpoint, "note": None})) == (
+        b'{"checkpoint":{"found":null},"note":null}'
+    )
 
 
 def test_a_long_error_keeps_its_first_line_and_its_end() -> None:

@@ -14,7 +14,7 @@ TABLES = (
 )
 
 
-def _stored(world: World) -> str:
+def stored(world: World) -> str:
     """Every row of every table."""
     rows = []
     for [name] in world.db.execute(TABLES).fetchall():
@@ -54,7 +54,7 @@ def test_no_secret_is_stored_logged_or_part_of_an_error(alone: Servers) -> None:
         _told(held.agent, "GET", "/api/tasks", params={"api_key": workspace.key("agent")}),
         _told(Agent(world.http, workspace.key("agent") + "x"), "GET", "/api/tasks"),
     ]
-    seen = "\n".join([*refused, _stored(world), world.server.log.read_text()])
+    seen = "\n".join([*refused, stored(world), world.server.log.read_text()])
     world.close()
     assert held.run_id in seen
     assert [secret for secret in secrets if secret in seen] == []

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
-from server.api.feed import Feed, Subscriber, Topic
+from server.api.feed import Feed, Subscriber, Told, Topic
 from server.api.turns import Turns
 from server.db.pool import Database, open_pool
 from tests.factories import Agent, Workspace, refused
@@ -118,6 +118,29 @@ def test_who_joins_while_the_log_is_read_misses_nothing(workspace: Workspace) ->
     first, second = workspace.task(), workspace.task()
     early, late = asyncio.run(_join_meanwhile(workspace, first.id, second.id))
     assert early < late == workspace.events()[-1].sequence
+
+
+async def _admitted_meanwhile(own: Workspace, task_id: str) -> Told | None:
+    """What a stream is told that was counted before a page was read, and joined after it."""
+    conninfo, topic = own.world.server.conninfo, Topic("workspace", "")
+    async with open_pool(conninfo, 2, 5, 30) as pool:
+        feed = Feed(pool, own.id)
+        early, late = (Subscriber(Turns(), topic, 9) for _ in range(2))
+        await feed.join(early)
+        feed.admit(late)
+        await asyncio.to_thread(own.cancel, task_id)
+        feed.hint()
+        assert await early.take(60) is not None
+        await feed.join(late)
+        told = await late.take(0.01)
+        feed.leave(early)
+        feed.leave(late)
+        return told
+
+
+def test_who_is_counted_before_it_joins_is_told_nothing_twice(workspace: Workspace) -> None:
+    """P9: what was published meanwhile is read from the log."""
+    assert asyncio.run(_admitted_meanwhile(workspace, workspace.task().id)) is None
 
 
 def test_streams_that_open_at_once_are_no_more_than_may_be(world: World) -> None:

@@ -175,15 +175,15 @@ async def delivering(db: Database, *former: bytes) -> AsyncIterator[Deliveries]:
 class Servers:
     """Further server processes on one database."""
 
-    def __init__(self, conninfo: str, directory: Path) -> None:
-        self.conninfo, self.directory = conninfo, directory
+    def __init__(self, conninfo: str, directory: Path, **settings: object) -> None:
+        self.conninfo, self.directory, self.settings = conninfo, directory, settings
         self.started: list[Process] = []
 
     def start(self, **settings: object) -> "Process":
         """A further process; it has no loops unless told otherwise."""
         place = self.directory / f"server-{len(self.started)}"
         place.mkdir()
-        given = {"WORKLEASE_LOOPS": False, **settings}
+        given = {"WORKLEASE_LOOPS": False, **self.settings, **settings}
         server = Server(self.conninfo, place, **given)
         self.started.append(Process(server, connections(server.url)))
         return self.started[-1]

@@ -11,9 +11,10 @@ import msgspec
 
 from server.api.batch import Batcher, refusal
 from server.api.context import EVERY_WORKSPACE, Caller
+from server.api.heads import Heads, Reach
 from server.api.lanes import COORDINATION, Lanes
 from server.api.rates import limited
-from server.db.pool import Asked, Database
+from server.db.pool import Asked, ConnectionLost, Database
 from server.errors import Problem
 from server.rules.lanes import Claimer
 from server.store.lanes import list_lanes
@@ -90,6 +91,7 @@ class Claiming:
         # Claims by hand derive their tokens with it too.
         self.key = key
         self._lanes: dict[str, Lanes] = {}
+        self._heads = Heads(db)
         self._waiters: dict[str, dict[Waiter, None]] = {}
         self._empty_since: dict[str, float] = {}
 
@@ -152,6 +154,7 @@ class Claiming:
     async def idle(self) -> None:
         """Returns when no batch is under way."""
         await self._batcher.idle()
+        await self._heads.idle()
 
     def retry_after(self, workspace_id: str) -> int:
         """When to ask again: the later, the longer the queue has been empty."""
@@ -200,15 +203,12 @@ class Claiming:
             if lanes is None or rows:
                 lanes = Lanes(await list_lanes(self._db, workspace_id))
                 self._lanes[workspace_id] = lanes
-            teams, calls = _teams(lanes, wishes)
-            outer, inner, outer_previous, inner_previous = self.key
-            rows = await claim_runs(
-                asked, workspace_id, teams=teams, calls=calls, newest_lane=lanes.newest,
-                outer=outer, inner=inner, outer_previous=outer_previous,
-                inner_previous=inner_previous,
-            )  # fmt: skip
+            reaches = [(lanes.of(wish.claimer), wish.priority_min, wish.run_ref) for wish in wishes]
+            rows = await self._ask(asked, workspace_id, wishes, reaches, lanes.newest)
             if not rows:
                 break
+        for reach in set(reaches):
+            self._heads.claimed(workspace_id, reach)
         offers = sum(row.offers for row in rows)
         if offers or any(row.code is None and not row.replayed for row in rows):
             self.claimed(workspace_id, offers)
@@ -220,6 +220,28 @@ class Claiming:
         for row in rows:
             shares.setdefault(row.n, []).append(row)
         return [_share(shares.get(n, [])) for n in range(len(wishes))]
+
+    async def _ask(
+        self, asked: Asked, workspace_id: str, wishes: Sequence[Wish], reaches: list[Reach],
+        newest_lane: int,
+    ) -> list[CallAnswer]:  # fmt: skip
+        numbers = {reach: number for number, reach in enumerate(dict.fromkeys(reaches))}
+        teams = [
+            {"team": number, "lanes": reach[0], "priority_min": reach[1], "run_ref": reach[2]}
+            | self._heads.of(workspace_id, reach)
+            for reach, number in numbers.items()
+        ]
+        outer, inner, outer_previous, inner_previous = self.key
+        try:
+            return await claim_runs(
+                asked, workspace_id, teams=msgspec.json.encode(teams).decode(),
+                calls=_calls(wishes, [numbers[reach] for reach in reaches]),
+                newest_lane=newest_lane, outer=outer, inner=inner, outer_previous=outer_previous,
+                inner_previous=inner_previous,
+            )  # fmt: skip
+        except ConnectionLost:
+            self._heads.forget()
+            raise
 
     async def _undo(self, workspace_id: str, wish: Wish, got: Claimed) -> None:
         calls = [
@@ -240,30 +262,23 @@ class Claiming:
         self.offered(workspace_id, len(calls))
 
 
-def _teams(lanes: Lanes, wishes: Sequence[Wish]) -> tuple[str, str]:
+def _calls(wishes: Sequence[Wish], teams: list[int]) -> str:
     """The wishes as the database takes them: those with equal reach are one team."""
-    numbers: dict[tuple[Any, ...], int] = {}
-    calls = []
-    for n, wish in enumerate(wishes):
-        reach = (lanes.of(wish.claimer), wish.priority_min, wish.run_ref)
-        calls.append(
-            {
-                "n": n,
-                "team": numbers.setdefault(reach, len(numbers)),
-                "session_id": wish.claimer.session_id,
-                "agent_name": wish.claimer.agent_name,
-                "max_runs": wish.max_runs,
-                "lease_seconds": wish.lease_seconds,
-                "key": wish.key,
-                "hash": wish.request_hash,
-                "cause": msgspec.Raw(wish.cause.encode()),
-            }
-        )
-    teams = [
-        {"team": number, "lanes": reach[0], "priority_min": reach[1], "run_ref": reach[2]}
-        for reach, number in numbers.items()
+    calls = [
+        {
+            "n": n,
+            "team": team,
+            "session_id": wish.claimer.session_id,
+            "agent_name": wish.claimer.agent_name,
+            "max_runs": wish.max_runs,
+            "lease_seconds": wish.lease_seconds,
+            "key": wish.key,
+            "hash": wish.request_hash,
+            "cause": msgspec.Raw(wish.cause.encode()),
+        }
+        for n, (wish, team) in enumerate(zip(wishes, teams, strict=True))
     ]
-    return msgspec.json.encode(teams).decode(), msgspec.json.encode(calls).decode()
+    return msgspec.json.encode(calls).decode()
 
 
 def _share(rows: list[CallAnswer]) -> Claimed:

@@ -67,11 +67,15 @@ def _parse(raw: bytes) -> dict[str, Any]:
     except (msgspec.ValidationError, RecursionError):
         raise _unreadable_members(raw) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        place = OFFSET.search(str(error))
-        raise Problem("malformed_json", offset=int(place[1]) if place else len(raw)) from None
+        raise _malformed(raw, error) from None
     if not isinstance(value, dict):
         raise Problem("malformed_json", offset=0)
     return value
+
+
+def _malformed(raw: bytes, error: Exception) -> Problem:
+    place = OFFSET.search(str(error))
+    return Problem("malformed_json", offset=int(place[1]) if place else len(raw))
 
 
 def _unreadable_members(raw: bytes) -> Problem:
@@ -84,11 +88,16 @@ def _unreadable_members(raw: bytes) -> Problem:
         return faults.problem()
     except msgspec.ValidationError:
         return Problem("malformed_json", offset=0)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # What could not be read came before what is no JSON at all.
+        return _malformed(raw, error)
     for name, text in members.items():
         try:
             msgspec.json.decode(text)
         except msgspec.ValidationError as error:
             faults.add(name, error)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _malformed(raw, error)
         except RecursionError:
             faults.found.append(_fault(name, "nesting", "is nested too deep"))
     return faults.problem()

@@ -102,6 +102,8 @@ class Endpoint:
         route, identity = self.route, self._identity
         caller: Caller | None = NOBODY
         visit = None
+        if len(headers) < len(scope["headers"]):
+            read.refuse_repeated(scope["headers"])
         if b"wl_key_" in scope["query_string"]:
             raise Problem("invalid_credentials", "A key has no place in an address.")
         ticket = shown_ticket(scope["query_string"]) if route.streams else None

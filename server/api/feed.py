@@ -13,6 +13,7 @@ from server.store.streams import FeedRow, read_feed, read_signals
 from server.telemetry import LoopFailed, occur
 
 PAGE_COUNT: Final = 500
+NEVER: Final = 2**63
 # Between two looks at the log: what is committed meanwhile is read together.
 LOOK_EVERY_SECONDS: Final = 0.02
 
@@ -43,8 +44,9 @@ class Subscriber:
         self.topic = topic
         # Whether an event of this type and task is wanted.
         self.fits = fits
-        # Everything behind this sequence comes as a frame, nothing up to it does.
-        self.joined_at = 0
+        # Everything behind this sequence comes as a frame, nothing up to it does; none before it
+        # is set: who is only counted as yet reads the log up to there.
+        self.joined_at: int = NEVER
         # More frames waited than may: the stream has to read the log, or to give up.
         self.overflowed = False
         self.reason = "slow_client"
@@ -164,7 +166,8 @@ class Feed:
             if rows[0].first > position + 1:
                 # The log has no gaps: this process slept while retention went past it.
                 for subscriber in set().union(*self._subscribers.values()):
-                    subscriber.lose()
+                    if subscriber.joined_at < NEVER:
+                        subscriber.lose()
             newest = rows[-1].sequence
             signals: dict[int, list[tuple[str, bytes]]] = {}
             if any(row.signal for row in rows):
@@ -197,7 +200,8 @@ class Feed:
 
     def _push(self, topic: Topic, told: Told, row: FeedRow) -> None:
         for subscriber in self._subscribers.get(topic, ()):
-            if subscriber.fits is None or subscriber.fits(row.event_type, row.task_id):
+            wanted = subscriber.fits is None or subscriber.fits(row.event_type, row.task_id)
+            if wanted and told.sequence > subscriber.joined_at:
                 subscriber.push(told)
 
 
@@ -221,8 +225,14 @@ def signal_frame(sequence: int, name: str, data: str) -> bytes:
 async def pause(seconds: float) -> None:
     """Lets time pass without a wake-up."""
     over = asyncio.get_running_loop().create_future()
-    timer = asyncio.get_running_loop().call_later(seconds, over.set_result, None)
+    timer = asyncio.get_running_loop().call_later(seconds, _end, over)
     try:
         await over
     finally:
         timer.cancel()
+
+
+def _end(over: asyncio.Future[None]) -> None:
+    # The timer may be due in the turn of the loop in which the waiter was cancelled.
+    if not over.done():
+        over.set_result(None)

@@ -1,7 +1,7 @@
 """What the headers of a request say, checked."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from server import limits
@@ -11,7 +11,23 @@ from server.rules.ids import is_id, is_visible, uuid7
 Headers = Mapping[bytes, bytes]
 
 JSON: Final = b"application/json"
+SINGLE: Final = {
+    name.lower().encode(): name
+    for name in (
+        "Authorization", "X-API-Key", "X-Session-ID", "X-Agent-Name", "X-Workspace",
+        "X-Origin-Kind", "X-Run-ID", "X-Claim-Token", "Idempotency-Key", "If-Match",
+        "Last-Event-ID", "Content-Type", "Content-Encoding",
+    )
+}  # fmt: skip
 ORIGIN_KINDS: Final = frozenset({"cli", "web", "http", "automation", "extension", "network"})
+
+
+def refuse_repeated(sent: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuses a header that stands twice, where each of the two would mean another request."""
+    names = [name for name, _ in sent]
+    for name in names:
+        if name in SINGLE and names.count(name) > 1:
+            raise Problem("invalid_query", f"{SINGLE[name]} stands twice.", parameter=SINGLE[name])
 
 
 def request_id(headers: Headers) -> str:

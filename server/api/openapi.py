@@ -19,14 +19,18 @@ PLACE: Final = re.compile(r"{(\w+)}")
 ROLES: Final = {letter: role for role, letter in LETTERS.items()}
 WORDS: Final = {201: "Made.", 204: "Done; no body.", 503: "Not ready."}
 
-EVERY: Final = ("invalid_query", "internal_error", "shutting_down", "database_unavailable")
+EVERY: Final = (
+    "invalid_query", "head_too_large", "internal_error", "shutting_down", "database_unavailable",
+)  # fmt: skip
 KNOWN: Final = (
     "authentication_required", "invalid_credentials", "forbidden", "identity_mismatch",
     "workspace_not_found", "rate_limited",
+    # Two workspaces are named.
+    "validation_failed",
 )  # fmt: skip
 WITH_BODY: Final = (
     "malformed_json", "body_too_large", "value_too_large", "unsupported_media_type",
-    "validation_failed", "unknown_field", "immutable_field", "secret_in_json",
+    "unknown_field", "immutable_field", "secret_in_json",
 )  # fmt: skip
 KEYED: Final = ("idempotency_in_progress", "idempotency_key_reused")
 GUARDED: Final = (

@@ -72,7 +72,9 @@ async def patch_workspace(
 
 async def _reached(ctx: Context, named: str) -> str:
     """The workspace in the path, if the caller may act there."""
-    found = await ctx.services.identity.workspace(named)
-    if not ctx.caller.all_workspaces and found.workspace_id != ctx.workspace_id:
+    if ctx.caller.all_workspaces:
+        return (await ctx.services.identity.workspace(named)).workspace_id
+    # Not looked up: how long that takes would tell whether another workspace has this name.
+    if named not in (ctx.workspace_id, ctx.caller.workspace_name):
         raise Problem("workspace_not_found", id=named)
-    return found.workspace_id
+    return ctx.workspace_id

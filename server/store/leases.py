@@ -33,6 +33,18 @@ async def claim_runs(db: Asked, workspace_id: str, **call: Any) -> list[CallAnsw
     return [CallAnswer(*row) for row in rows]
 
 
+QUEUE_HEADS = """
+select queue_heads(%(workspace_id)s, %(team)s::json)::text
+"""
+
+
+async def queue_heads(db: Database, workspace_id: str, team: str) -> str:
+    """Where the queue begins for a team, as JSON: further members of it."""
+    row = await db.one(QUEUE_HEADS, workspace_id=workspace_id, team=team)
+    heads: str = row[0] if row else "{}"
+    return heads
+
+
 HEARTBEAT_RUNS = """
 select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
   from heartbeat_runs(%(workspace_id)s, %(calls)s::json) a

@@ -766,9 +766,9 @@ begin
   end loop;
 end $$;
 
--- Everything that a reviewer needs to begin.
+-- Everything that the holder of this lease needs to begin; null if it holds the review no more.
 create function _review_claim(
-  p_ws text, p_review_id text, p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea)
+  p_ws text, p_review_id text, p_fence bigint, p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea)
 returns text language plpgsql as $$
 begin
   return (select json_build_object('review', w.body, 'run', r.body, 'task', t.body,
@@ -787,7 +787,8 @@ begin
     join run_wire r on r.workspace_id = p_ws and r.run_id = w.run_id
     join task_reference_wire t on t.workspace_id = p_ws and t.task_id = w.task_id
     join task_body b on b.workspace_id = p_ws and b.task_id = w.task_id
-   where w.workspace_id = p_ws and w.review_id = p_review_id);
+   where w.workspace_id = p_ws and w.review_id = p_review_id
+     and (w.lease ->> 'fence')::bigint = p_fence and w.lease ->> 'lease_until' is not null);
 end $$;
 
 -- Claims the next review for an agent; body null: there is none.
@@ -805,6 +806,7 @@ begin
   replayed := v_lease.review_id is not null;
   if replayed then
     v_review.review_id := v_lease.review_id;
+    v_review.fence := v_lease.fence;
   else
     v_review := _next_review(p_workspace_id, v_now, v_reviewer);
     if v_review.review_id is null then
@@ -839,7 +841,11 @@ begin
       from (select least(v_now + make_interval(secs => v_seconds), v_review.deadline_at) as until) x;
     perform _log(p_workspace_id, v_now, array[_bound(v_reviewer.cause, 'bound', v_review)]);
   end if;
-  body := _review_claim(p_workspace_id, v_review.review_id, p_outer, p_inner, p_outer_previous, p_inner_previous);
+  body := _review_claim(p_workspace_id, v_review.review_id, v_review.fence, p_outer, p_inner, p_outer_previous,
+                        p_inner_previous);
+  if body is null then                       -- the lease has ended since it was found
+    perform _refuse('claim_key_spent', jsonb_build_object('review_ids', jsonb_build_array(v_review.review_id)));
+  end if;
 end $$;
 
 -- ══ Time ════════════════════════════════════════════════════════════════════════════════════════════════════

@@ -15,6 +15,7 @@ SOON = 120
 class Held(NamedTuple):
     """A lease as its holder knows it."""
 
+    task_id: str
     run_id: str
     token: str
     until: float
@@ -31,7 +32,8 @@ class Agent(Caller):
         """Works until the round is over."""
         while not self.field.over:
             if self.old and self.dice.random() < 0.12:
-                await self.end(self.dice.choice(self.old))
+                late = self.dice.choice(self.old)
+                await (self.end(late) if self.dice.random() < 0.8 else self._spawn(late))
             else:
                 await self._turn()
 
@@ -42,6 +44,7 @@ class Agent(Caller):
         reply = await ask("POST", "/api/agent/tasks/claim-next", wish, key)
         if reply is not None and reply.status == 204:
             self.field.hungry += 1
+            await self.field.ledger.later(self.dice.randint(2, 8))
         elif reply is not None and reply.status == 200:
             for held in self.took(reply):
                 await self.work(held)
@@ -52,7 +55,10 @@ class Agent(Caller):
         claims = told.get("claims") or ([told["claim"]] if told["claim"] else [])
         for claim in claims:
             lease = claim["lease"]
-            held = Held(lease["run_id"], lease["claim_token"], seconds(lease["lease_until"]))
+            held = Held(
+                lease["task_id"], lease["run_id"], lease["claim_token"],
+                seconds(lease["lease_until"]),
+            )  # fmt: skip
             self.old.append(held)
             self.field.runs.append(held.run_id)
         return [self.old[-1 - n] for n in range(min(len(claims), len(self.old)))]
@@ -63,6 +69,8 @@ class Agent(Caller):
             state = {"checkpoint": f"c{self.dice.randrange(1000)}"}
             body = state if self.dice.random() < 0.5 else {}
             await self._call(held, "heartbeat", body)
+        if self.dice.random() < 0.1:
+            await self._spawn(held)
         # By its own clock, which may be wrong, the lease may be over already, or last for hours.
         left = held.until - (time.time() + self.field.ledger.ahead[0] + self.skew)
         if left < 0 and self.dice.random() < 0.3:
@@ -72,6 +80,14 @@ class Agent(Caller):
         if self.dice.random() < 0.92:
             await self.end(held)
 
+    async def _spawn(self, held: Held) -> None:
+        """Makes a child in the name of the lease."""
+        by = self.by.also(X_Run_ID=held.run_id, X_Claim_Token=held.token)
+        body = {"id": self.field.new_id(), "title": "child", "auto_enqueue_on_ready": True}
+        body |= {"retry": {"strategy": "none"}}
+        self.field.tasks.append(str(body["id"]))
+        await self.call("POST", f"/api/tasks/{held.task_id}/children", body, self.key(), by)
+
     async def end(self, held: Held) -> None:
         """Ends a lease, perhaps one that is not its own any more."""
         word, sure = f"w{self.dice.randrange(1000)}", self.dice.random() < 0.7
@@ -79,7 +95,8 @@ class Agent(Caller):
             ("complete", {"result": word}), ("complete", {"result": word}),
             ("complete", {"result": word}), ("complete", {"result": word, "claim_next": {}}),
             ("fail", {"error": word}), ("fail", {"error": word, "retryable": False}),
-            ("release", {}), ("heartbeat", {"checkpoint": word}),
+            ("release", {"delay_seconds": self.dice.choice([0, 3])}),
+            ("heartbeat", {"checkpoint": word}),
         ]  # fmt: skip
         verb, body = self.dice.choice(ends)
         if "claim_next" in body:

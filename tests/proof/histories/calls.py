@@ -1,5 +1,9 @@
 """What went over the wire: every call with its answer, and the ticks of both.
 
+It is written down next to the servers, behind the bad network: the answer to a call is known even
+where its client never got it, and a call that was sent twice is two. So more is checked than the
+clients themselves could tell.
+
 A tick is a number that rises with each question and each answer, so it is real time in order. For
 each tick the ledger knows between which times the server's clock must have been.
 """

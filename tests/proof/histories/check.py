@@ -13,6 +13,13 @@ from tests.proof.histories.search import Found, search
 from tests.replay import replay
 from tests.world import World
 
+TASKS = """
+select t.task_id, t.status, t.fence, t.version, t.attempts_used, t.dependencies_waiting,
+       b.checkpoint
+  from task t join task_body b using (workspace_id, task_id) where t.workspace_id = %s
+"""
+SEEN = ("task_status", "task_fence", "version", "attempts", "waiting", "checkpoint")
+
 
 class Judgement:
     """The breaches of a round, and how much was looked at."""
@@ -24,8 +31,12 @@ class Judgement:
         self.largest = self.undecided = 0
         self.kinds: Counter[str] = Counter()
 
-    def histories(self) -> None:
-        """Each task has gone through its calls in some order."""
+    def histories(self, world: World, workspace_id: str) -> None:
+        """Each task has gone through its calls in some order, and is now what they made of it."""
+        last = self.ledger.ask("SELECT", "the tables, at the end", {}, b"")
+        self.ledger.answer(last, 200, replayed=False, reply=b"")
+        for task_id, *row in world.db.execute(TASKS, [workspace_id]):
+            self.reading.add(task_id, "look", last, dict(zip(SEEN, row, strict=True)))
         for task_id, history in self.reading.history.items():
             if task_id not in self.reading.plans:
                 continue

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -28,8 +29,8 @@ class Field:
 
     def __init__(self, url: str, ledger: Ledger, name: str) -> None:
         self.url, self.ledger, self.name = url, ledger, name
-        self.tasks: deque[str] = deque(maxlen=16)
-        self.runs: deque[str] = deque(maxlen=16)
+        self.tasks: deque[str] = deque(maxlen=10)
+        self.runs: deque[str] = deque(maxlen=10)
         self.reviews: deque[Known] = deque(maxlen=4)
         self.over = False
         # Not set while the database is away.
@@ -38,12 +39,11 @@ class Field:
         # How many claims went away empty since tasks were last made.
         self.hungry = 0
         self.breaches: list[str] = []
-        self._count = 0
+        self._numbers = count(1)
 
     def new_id(self) -> str:
         """An id for a task that is nobody's yet."""
-        self._count += 1
-        return f"{self.name}.{self._count}"
+        return f"{self.name}.{next(self._numbers)}"
 
 
 class Caller:
@@ -66,19 +66,21 @@ class Caller:
         self._count += 1
         return f"{self.name}-{self._count}"
 
-    async def call(self, method: str, path: str, body: Any = None, key: str = "") -> Reply | None:
+    async def call(
+        self, method: str, path: str, body: Any = None, key: str = "", by: Client | None = None
+    ) -> Reply | None:
         """The answer; None if the connection broke before it came."""
         await self.field.up.wait()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 if self._line is None or self._line.closed.done():
                     self._line = await self._open()
-                return await self._line.ask(request(self.by, method, path, body, key))
+                return await self._line.ask(request(by or self.by, method, path, body, key))
         except TimeoutError:
             self.field.breaches.append(f"no answer in {PATIENCE_SECONDS} s: {method} {path}")
         except GONE:
             pass
-        self._line = None
+        await self.close()
         return None
 
     async def surely(self, method: str, path: str, body: Any, key: str = "") -> Reply | None:
@@ -96,7 +98,8 @@ class Caller:
     async def close(self) -> None:
         """Hangs up."""
         if self._line is not None:
-            await self._line.close()
+            line, self._line = self._line, None
+            await line.close()
 
     async def _open(self) -> Line:
         place, loop = urlsplit(self.field.url), asyncio.get_running_loop()

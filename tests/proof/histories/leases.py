@@ -6,12 +6,16 @@ from tests.model import ENDED
 from tests.proof.histories.spec import REPLAY, Op, Way, World, no, ok, reviewed
 from tests.proof.histories.state import NEVER, Lease, Plan, State
 
+# The key of a claim without one that was never answered.
+LOST = "?"
+
 
 def claim(state: State, op: Op, world: World) -> list[Way]:
     """A claim that this task was the answer to, or may have been."""
     told, run, fence = op.args, state.newest, state.fence + 1
     ways: list[Way] = []
-    if run and run.status == "queued" and state.status == "ready" and not state.paused:
+    free = run is not None and run.status == "queued" and world.lapsed(run.after) < op.ended
+    if run and free and state.status == "ready" and not state.paused:
         claimed = state._replace(fence=fence).run(
             run.attempt, status="claimed", fence=fence, claims=run.claims + 1
         )
@@ -59,6 +63,19 @@ def _under_lease(operation: str) -> Callable[[State, Op, World], list[Way]]:
     return rule
 
 
+def guard(state: State, op: Op, world: World) -> list[Way]:
+    """A call about something else that is only good while the lease is live."""
+    lease = state.lease(op.args["fence"])
+    if lease is None:
+        return []  # nobody can have its token yet
+    code = _judged(state, lease, "guard", None)
+    # What was made before under the same key is answered again.
+    ways: list[Way] = [(state, REPLAY)]
+    if code or state.canceled:
+        ways += no(state, code or "task_canceled")
+    return ways if code else [*ways, (state, {"code": None, "replayed": False})]
+
+
 def _heartbeat(state: State, lease: Lease, op: Op, world: World) -> list[Way]:
     until = op.args.get("until", lease.until)
     if until < lease.until:
@@ -87,7 +104,8 @@ def _fail(state: State, lease: Lease, op: Op, world: World) -> list[Way]:
 
 
 def _release(state: State, lease: Lease, op: Op, world: World) -> list[Way]:
-    return ok(state.end("release").run(lease.attempt, status="queued"))
+    after = op.args.get("after", 0.0)
+    return ok(state.end("release").run(lease.attempt, status="queued", after=after))
 
 
 EFFECTS = {"heartbeat": _heartbeat, "complete": _complete, "fail": _fail, "release": _release}
@@ -102,6 +120,8 @@ def silent(state: State, world: World) -> Iterator[tuple[int, State]]:
     for lease in state.leases:
         if lease.ended is None:
             yield world.lapsed(lease.until), _expired(state, lease, world.plan)
+            if lease.key.startswith(LOST):
+                yield -1, _given_back(state, lease)
     for hold in state.holds:
         if hold.ended is None:
             state_then = _reopened(state, hold, "expiry")
@@ -119,6 +139,11 @@ def _expired(state: State, lease: Lease, plan: Plan) -> State:
     stops = run.lapses + 1 >= plan.max_lease_expiries
     status = "needs_attention" if stops else "queued"
     return state.end("expiry").run(run.attempt, status=status, lapses=run.lapses + 1)
+
+
+def _given_back(state: State, lease: Lease) -> State:
+    """The server undoes a claim whose caller had gone before the answer."""
+    return state.end("revoke").run(lease.attempt, status="queued")
 
 
 def _reopened(state: State, hold: Lease, how: str) -> State:

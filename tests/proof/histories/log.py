@@ -72,7 +72,9 @@ def _told(events: Sequence[Any], names: Mapping[str, tuple[str, int]]) -> dict[K
             kind = "task.run_review_recorded"
         if kind == "task.run_released" and payload["manual"]:
             kind = "released by force"
-        if kind not in wanted or payload.get("propagated_from_task_id"):
+        # No call did it itself: what came from above, and claims that the server took back.
+        elsewhere = payload.get("propagated_from_task_id") or payload.get("reason") == "client_gone"
+        if kind not in wanted or elsewhere:
             continue
         value = None
         if wanted[kind] == "attempt":

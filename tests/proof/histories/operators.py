@@ -5,7 +5,7 @@ from typing import Any
 from tests.proof.histories.agents import verdict
 from tests.proof.histories.field import Caller
 
-ENOUGH = 12
+ENOUGH = 8
 # What is done to a task or to a run, and how often in a hundred.
 VERBS = {
     "look": 30, "cancel": 5, "pause": 7, "resume": 12, "approve": 8, "reject": 2, "start": 8,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.proof.histories.calls import Call, seconds
+from tests.proof.histories.leases import LOST
 from tests.proof.histories.reading import Json, Reading
 from tests.proof.histories.state import Plan
 
@@ -13,6 +14,11 @@ SHOWN = {
     "attempts": "attempts_used", "approval": "approval_state", "checkpoint": "checkpoint",
     "effective_paused": "effective_paused", "waiting": "dependencies_waiting", "result": "result",
 }  # fmt: skip
+
+GUARDED = (
+    "stale_fence", "run_canceled", "task_run_already_terminal", "lease_released", "lease_expired",
+    "lease_revoked",
+)  # fmt: skip
 
 
 def read(reading: Reading, call: Call) -> None:
@@ -50,6 +56,10 @@ def _create(reading: Reading, call: Call, parent: str = "") -> None:
     body, told = call.body, call.told
     item = {**body, "parent_task_id": parent or body.get("parent_task_id")}
     _made(reading, call, item, {}, _task(told["task"]) if _good(call) else {})
+    guard = call.headers.get("x-run-id")
+    if guard in reading.names:
+        fence = _fence(call, {})
+        reading.add(reading.names[guard][0], "guard", call, {}, fence=fence)
 
 
 def _bulk(reading: Reading, call: Call) -> None:
@@ -77,7 +87,10 @@ def _made(reading: Reading, call: Call, item: Json, ids: dict[str, str], seen: J
     refs = (ids[ref] for ref in item.get("depends_on_refs", ()))
     edges = frozenset([*item.get("depends_on", ()), *refs])
     manual, key = item.get("approval_policy") == "manual", call.headers["idempotency-key"]
-    reading.add(task_id, "create", call, seen, key=key, edges=edges, manual=manual)
+    # Its own history does not tell whether these were right, those of other tasks do.
+    refused = {"task_not_found", "task_canceled", *(GUARDED if "x-run-id" in call.headers else ())}
+    args: Json = {"key": key, "edges": edges, "manual": manual, "refused": frozenset(refused)}
+    reading.add(task_id, "create", call, seen, **args)
 
 
 def _look(reading: Reading, call: Call, task_id: str) -> None:
@@ -127,7 +140,7 @@ def _claim(reading: Reading, call: Call) -> None:
     body = call.body
     key = call.headers.get("idempotency-key") or body.get("idempotency_key") or f"#{call.number}"
     if not call.known:
-        reading.lost(call, key)
+        reading.lost(call, key.replace("#", LOST))
     elif call.status == 200:
         claims = call.told.get("claims") or [call.told["claim"]]
         reading.claimed(call, claims, key, chained=False)
@@ -166,6 +179,8 @@ def _held(
         if told and not call.replayed:
             following = told["next_run"]
             seen["next"] = following and following["attempt"]
+    elif verb == "release" and (delay := body.get("delay_seconds")):
+        args["after"] = reading.ledger.earliest[call.begun] + delay
     reading.add(task_id, verb, call, seen, **args)
 
 

@@ -38,10 +38,16 @@ class Reading:
             if call.status >= 500 and call.known:
                 self.breaches.append(f"an error of the server: {call}")
             if call.code != "idempotency_in_progress":
-                read(self, call)
+                self._try(read, call)
         self._lost_claims(events)
         for task_id in list(self.plans):
             self._from_above(task_id)
+
+    def _try(self, read: Callable[["Reading", Call], None], call: Call) -> None:
+        try:
+            read(self, call)
+        except (KeyError, TypeError, IndexError) as wrong:
+            self.breaches.append(f"an answer that is not as it must be ({wrong!r}): {call}")
 
     def world(self, task_id: str) -> World:
         """What the history of a task depends on from outside."""
@@ -63,26 +69,26 @@ class Reading:
         return min(done, default=NEVER)
 
     def add(
-        self, task_id: str, kind: str, call: Call, seen: Mapping[str, Any], **args: Any
+        self, task_id: str, kind: str, call: Call, seen: Mapping[str, Any], /, **args: Any
     ) -> None:
         """Notes a call on a task, with what was seen of the answer if there was one."""
-        answer = {"code": call.code, **seen} if call.known else None
-        if answer is not None and call.status < 400:
-            answer.setdefault("replayed", call.replayed)
+        answer = {"code": call.code, "replayed": call.replayed, **seen} if call.known else None
+        if answer is not None and (answer["code"] or answer["replayed"] is None):
+            del answer["replayed"]
         ended = call.ended if call.known else NEVER
         if answer is not None or kind != "look":
             self.history[task_id].append(Op(kind, call.begun, ended, args, answer, call.number))
 
     def claimed(self, call: Call, claims: Iterable[Json], key: str, *, chained: bool) -> None:
-        """Notes what a claim got."""
+        """Notes what a claim got; of one behind a complete nobody tells whether it is a repeat."""
         for told in claims:
             lease, run = told["lease"], told["run"]
             self._named(run["id"], told["task"]["id"], run["attempt"], call)
             until = seconds(lease["lease_until"])
             seen = {"fence": lease["fence"], "attempt": run["attempt"]}
             if chained:
-                seen["replayed"] = False
-            if not call.replayed or chained:
+                seen["replayed"] = None
+            elif not call.replayed:
                 seen["checkpoint"] = told["checkpoint"]
                 self._timely(call, until, lease["lease_seconds"])
             self.add(
@@ -120,7 +126,7 @@ class Reading:
         answered = Counter(
             (task_id, op.kind, op.args["session"])
             for task_id, history in self.history.items() for op in history
-            if op.kind in CLAIMS.values() and op.answer and not op.answer["replayed"]
+            if op.kind in CLAIMS.values() and op.answer and op.answer.get("replayed") is False
         )  # fmt: skip
         for task_id, kind, session, event in told:
             if made[task_id, kind, session] > answered[task_id, kind, session]:

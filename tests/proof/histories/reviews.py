@@ -38,9 +38,8 @@ def _held(state: State, op: Op) -> tuple[Lease | None, Review, str | None]:
     """The lease that a call shows, if anybody can have it yet, the review, what the call meets."""
     hold = state.hold(op.args["fence"])
     review = state.runs[op.args["attempt"] - 1].review
-    assert review is not None
-    if hold is None:
-        return None, review, None
+    if hold is None or review is None:
+        return None, Review(), None
     if hold.fence < review.fence:
         again = op.kind == "review_release" and hold.ended == "release"
         return hold, review, "replay" if again else "stale_fence"
@@ -75,10 +74,9 @@ def _told(state: State, code: str | None) -> list[Way]:
 
 def verdict(state: State, op: Op, world: World) -> list[Way]:
     """The judgement of the holder, or of a person, who needs no lease and wins."""
-    attempt = op.args["attempt"]
-    run = state.runs[attempt - 1] if attempt <= len(state.runs) else None
-    if run is None or run.review is None:
-        return []  # nobody can know of the review yet
+    run = state.runs[op.args["attempt"] - 1]
+    if run.review is None:
+        return []  # nobody can know of it yet
     if op.args["fence"] is None:
         review, code = run.review, _judged(run.review, op)
         stopped = review.status == "circuit_opened" or review.outcome == "blocked"

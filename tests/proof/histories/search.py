@@ -21,7 +21,7 @@ RULES: Final[dict[str, Callable[[State, Op, World], list[Way]]]] = {
     "approve": tasks.approve, "reject": tasks.reject, "depend": tasks.depend,
     "undepend": tasks.undepend, "start": tasks.start, "cancel_run": tasks.cancel_run,
     "retry": tasks.retry, "recover": tasks.recover, "force_release": tasks.force_release,
-    "force_fail": tasks.force_fail, "claim": leases.claim, **leases.RULES,
+    "force_fail": tasks.force_fail, "claim": leases.claim, "guard": leases.guard, **leases.RULES,
     "review_claim": reviews.claim, "review_heartbeat": reviews.heartbeat,
     "review_release": reviews.release, "verdict": reviews.verdict,
 }  # fmt: skip
@@ -67,6 +67,8 @@ class _Search:
         """What can be done in a state: what fits the answer, and all."""
         if not state.made and op.kind not in BEFORE:
             told = no(state, "task_not_found")
+        elif op.args.get("attempt", 0) > len(state.runs):
+            told = []  # nobody can know of the run yet
         elif (key := op.args.get("once")) in state.keys:
             told = [(state, REPLAY | seen(state))]
         else:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from server.db import embedded, schema
-from tests.serving import Server
+from tests.serving import Server, until
 
 SERVERS = 2
 SETTINGS = {"WORKLEASE_SWEEP_SECONDS": 0.2, "WORKLEASE_REVIEW_MAX_EXPIRIES": 100}
@@ -38,6 +38,7 @@ class Stage:
         self.servers.remove(server)
         await asyncio.to_thread(server.kill)
         self.servers.append(await asyncio.to_thread(self._start))
+        await asyncio.to_thread(until, self.servers[-1].is_ready)
 
     async def restart(self, how: signal.Signals) -> None:
         """Sends this to the database, and starts it again."""

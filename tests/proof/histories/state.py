@@ -55,6 +55,8 @@ class Run(NamedTuple):
     retried: bool = False
     turn: int = 1
     review: Review | None = None
+    # Not to be claimed before the server's clock shows this.
+    after: float = 0.0
 
 
 class State(NamedTuple):

@@ -18,7 +18,8 @@ def create(state: State, op: Op, world: World) -> list[Way]:
     for waits in {edges, open_edges}:
         made = State(key, approval, paused=state.paused, edges=edges, waits=waits)
         ways += ok(made.settled(world.plan))
-    return [*ways, *no(state, "task_canceled"), *no(state, "task_not_found")]
+    # Whether its parent, its dependencies or the lease that guards it forbade it, theirs tell.
+    return [*ways, *(way for code in op.args["refused"] for way in no(state, code))]
 
 
 def look(state: State, op: Op, world: World) -> list[Way]:

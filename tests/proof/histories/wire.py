@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tests.proof.histories.calls import Call, Ledger
@@ -19,6 +19,7 @@ RATES = {"lost": 8, "doubled": 8, "late": 6, "cut": 3}
 # How many later calls a late one is overtaken by, and how many may make their clients wait for it.
 LATE, PATIENT = (5, 250), 2
 GONE = (OSError, asyncio.IncompleteReadError, EOFError)
+T = TypeVar("T")
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -33,21 +34,24 @@ class Wire:
         self.rates = {fault: rate for fault, rate in RATES.items() if fault in faults}
         self.met: Counter[str] = Counter()
         self.calm = False
+        # Told of each call before it is sent on.
+        self.watch: Callable[[Call], None] = lambda _: None
         self._patient = 0
         self._lines: set[asyncio.StreamWriter] = set()
-        self._served: list[asyncio.Task[None] | None] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._served: list[asyncio.Task[Any]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> str:
         """Begins to listen; the address for clients."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=BIGGEST)
+        self._server = await asyncio.start_server(self._greet, "127.0.0.1", 0, limit=BIGGEST)
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
-        """Sees what is under way to its end, and hangs up."""
+        """Hangs up."""
         self._server.close()
-        self.cut()
-        await asyncio.gather(*(task for task in self._served if task))
+        for task in self._served:
+            task.cancel()
+        await asyncio.gather(*self._served, return_exceptions=True)
 
     async def quiet(self) -> None:
         """Returns when nothing is under way any more that no client waits for."""
@@ -59,21 +63,30 @@ class Wire:
         for line in self._lines:
             line.transport.abort()
 
+    def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._served.append(asyncio.get_running_loop().create_task(self._serve(reader, writer)))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._lines.add(writer)
-        self._served.append(asyncio.current_task())
         line = _Line(self)
-        with suppress(*GONE):
-            while True:
-                call = self._ask(await _message(reader), self._fate())
-                if call.path.startswith("/api/agent/stream"):
-                    await line.stream(call, writer)
-                    break
-                if not await self._carry(call, line, writer):
-                    break
-        self._lines.discard(writer)
-        writer.transport.abort()
-        line.close()
+        try:
+            await self._carry_all(reader, writer, line)
+        except GONE:
+            pass
+        finally:
+            self._lines.discard(writer)
+            writer.transport.abort()
+            line.close()
+
+    async def _carry_all(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: "_Line"
+    ) -> None:
+        while True:
+            message = await _message(reader)
+            if b"/api/agent/stream" in message[0]:
+                return await line.stream(message, writer)
+            if not await self._carry(self._ask(message, self._fate()), line, writer):
+                return None
 
     def _fate(self) -> str:
         """What becomes of the next call: of the kinds that fail first each one, then any."""
@@ -90,8 +103,10 @@ class Wire:
         first, *lines = message[0].decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ", 2)
         headers = {name.lower(): told for name, _, told in (x.partition(": ") for x in lines)}
+        headers.pop("accept-encoding", None)  # what is written down is to be read
         call = self.ledger.ask(method, path, headers, message[1])
         call.fate = fate
+        self.watch(call)
         return call
 
     async def _carry(self, call: Call, line: "_Line", writer: asyncio.StreamWriter) -> bool:
@@ -108,7 +123,7 @@ class Wire:
             self._patient += 1
             await self.ledger.later(self.dice.randint(*LATE))
             self._patient -= 1
-        raw = await line.exchange(call, cut=call.fate == "cut")
+        raw = await asyncio.shield(self._aside(line.exchange(call, cut=call.fate == "cut")))
         if raw is None or call.fate == "lost" or writer.is_closing():
             return False
         writer.write(raw)
@@ -118,10 +133,11 @@ class Wire:
         await self.ledger.later(self.dice.randint(*LATE))
         await _Line(self).once(call)
 
-    def _aside(self, life: Coroutine[None, None, None]) -> None:
+    def _aside(self, life: Coroutine[None, None, T]) -> "asyncio.Task[T]":
         task = asyncio.get_running_loop().create_task(life)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 class _Line:
@@ -155,13 +171,12 @@ class _Line:
             self.close()
         return head + HEAD_END + body
 
-    async def stream(self, call: Call, client: asyncio.StreamWriter) -> None:
+    async def stream(self, message: tuple[bytes, bytes], client: asyncio.StreamWriter) -> None:
         """Passes on a stream until either side ends it."""
         reader, writer = self._ends = await self._connect()
-        writer.write(_request(call))
-        while more := await reader.read(1 << 16):
+        writer.write(message[0] + HEAD_END)
+        while (more := await reader.read(1 << 16)) and not client.is_closing():
             client.write(more)
-            await client.drain()
 
     async def _connect(self) -> Ends:
         place = urlsplit(self._wire.dice.choice(self._wire.urls()))
