@@ -99,15 +99,14 @@ IN_SCHEMA: Final = (
     ),
     _mutant(
         "P7", "a task is made without holding what it waits for", "rush",
-        """select unnest(x.parent_task_id || x.depends_on) from unnest(v_tasks) x))
-      order by t.task_id for share;""",
-        """select unnest(x.parent_task_id || x.depends_on) from unnest(v_tasks) x))
-      order by t.task_id;""",
+        "where t.workspace_id = p_workspace_id and t.task_id = x.id for share) l;",
+        "where t.workspace_id = p_workspace_id and t.task_id = x.id) l;",
     ),
     _mutant(
         "P7", "the tasks that wait are not locked with the one that ends", "rush",
-        """perform 1 from task t where t.workspace_id = p_ws and t.task_id = any (v_waiting_ids)
-      order by t.task_id for no key update;""",
+        """perform 1 from (select distinct w.id from unnest(v_waiting_ids) w (id) order by 1) x
+      cross join lateral (select from task t
+        where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;""",
         "",
     ),
     _mutant(
