@@ -2194,8 +2194,8 @@ declare
   v_now timestamptz := lease_now();
   v_tasks text[];
 begin
-  if ((select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
-        order by r.due_at limit 1) <= v_now) is not true then
+  if (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now
+       order by r.due_at limit 1) is null then
     return 0;
   end if;
   select array_agg(x.task_id) into v_tasks from (
@@ -2424,9 +2424,10 @@ begin
         select x from json_populate_recordset(null::claim_call, p_calls) x), v_repeats.again, p_outer, p_inner,
       p_outer_previous, p_inner_previous);
   end if;
-  -- In the order of the index, so that what waits for something else than time is not read.
-  select (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at is not null
-           order by r.due_at limit 1) <= v_now,
+  -- In the order of the index, and to now only, so that what waits for something else than time is not read even
+  -- where statistics say that a sort of it is as good.
+  select (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now
+           order by r.due_at limit 1) is not null,
          exists (select from scheduler s where s.workspace_id in (p_workspace_id, '*') and s.paused_at is not null)
     into v_due, v_paused;
   if v_paused then

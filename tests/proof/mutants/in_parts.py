@@ -75,10 +75,10 @@ IN_PARTS: Final = (
     Mutant(
         "what a lease's holder calls is answered before it is committed", "P8", "model",
         "server/db/pool.py",
-        "            cursor = await self._limit.ask(connection, statement.encode(), parameters,",
-        """            await connection.execute(b"commit")
+        "cursor = await self._limit.ask(connection,",
+        """await connection.execute(b"commit")
             await connection.execute(b"begin")
-            cursor = await self._limit.ask(connection, statement.encode(), parameters,""",
+            cursor = await self._limit.ask(connection,""",
     ),
     Mutant(
         "the answers of a batch go to the wrong callers", "P1", "rush", "server/api/batch.py",

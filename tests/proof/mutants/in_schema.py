@@ -29,7 +29,7 @@ IN_SCHEMA: Final = (
         "update lease l set ended_how = 'expiry'",
     ),
     _mutant(
-        "P2", "the fence of a call is not compared", "histories",
+        "P2", "the fence of a call is not compared", "model",
         "when coalesce(k.fence, r.fence) < r.fence or c.fence <> r.fence then 'stale_fence'", "",
     ),
     _mutant(
@@ -104,12 +104,10 @@ IN_SCHEMA: Final = (
     ),
     _mutant(
         "P7", "the tasks that wait are not locked with the one that ends", "rush",
-        """from unnest(v_waiting_ids) w (id) order by 1) x
+        """perform 1 from (select distinct w.id from unnest(v_waiting_ids) w (id) order by 1) x
       cross join lateral (select from task t
         where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;""",
-        """from unnest(v_waiting_ids) w (id) order by 1) x
-      cross join lateral (select from task t
-        where t.workspace_id = p_ws and t.task_id = x.id) l;""",
+        "",
     ),
     _mutant(
         "P8", "the log is numbered without its lock", "rush",
