@@ -29,7 +29,7 @@ IN_SCHEMA: Final = (
         "update lease l set ended_how = 'expiry'",
     ),
     _mutant(
-        "P2", "the fence of a call is not compared", "model",
+        "P2", "the fence of a call is not compared", "histories",
         "when coalesce(k.fence, r.fence) < r.fence or c.fence <> r.fence then 'stale_fence'", "",
     ),
     _mutant(

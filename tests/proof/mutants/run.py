@@ -31,14 +31,16 @@ def prove(bounds: Bounds) -> Told:
     told = Told(page=HEAD)
     ends = time.monotonic() + bounds.seconds
     missed = left = 0
+    sound = set(CHECKS)
     with _postgres() as postgres:
         for name, check in CHECKS.items():
             verdict = attempt(check, None, postgres, bounds.seed)
             _note(told, "all", "none", name, verdict)
             if verdict.found is not None:
+                sound.remove(name)
                 told.breaches.append(f"{name} finds fault with a whole copy: {verdict.found}")
         for mutant in MUTANTS:
-            if time.monotonic() > ends:
+            if mutant.check not in sound or time.monotonic() > ends:
                 left += 1
                 continue
             try:
@@ -52,7 +54,7 @@ def prove(bounds: Bounds) -> Told:
                 told.breaches.append(f"{mutant.check} did not see: {mutant.meaning}")
     told.tried = {
         "whole copies": len(CHECKS), "broken copies": len(MUTANTS) - left, "not seen": missed,
-        "left out for want of time": left,
+        "left out for want of time, or of a sound check": left,
     }  # fmt: skip
     return told
 
