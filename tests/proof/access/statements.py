@@ -40,6 +40,8 @@ NOISE: Final = (
     (re.compile(r"duration: [\d.]+ ms"), ""),
     (re.compile(r"\(cost=\S+ rows=\d+ width=\d+\) "), ""),
     (re.compile(r"'[^']*'"), "''"),
+    # How the planner was set when a plan was made that is kept for the connection.
+    (re.compile(r"\n\s+Disabled: true"), ""),
     (re.compile(r"(Heap Fetches|Buffers|Planning|Execution|Memory).*"), ""),
 )  # fmt: skip
 REMOVED: Final = re.compile(r"\s+Rows Removed by Filter: \d+")
