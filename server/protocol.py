@@ -13,6 +13,7 @@ from server import limits
 from server.api.headers import request_id
 from server.errors import Problem, envelope_bytes
 
+LINGER_SECONDS: Final = 1.0
 NO_HTTP: Final = "The request is not valid HTTP/1.1."
 
 
@@ -26,6 +27,8 @@ class Protocol(HttpToolsProtocol):
         """Waits for a first request as long as for every other."""
         self._refused: Problem | None = None
         self._served: RequestResponseCycle | None = None
+        # The last answer is sent: what still comes is not for us.
+        self._deaf = False
         # A request has begun and is not yet whole; its head, or that of the next one, is not.
         self._begun, self._in_head = False, True
         # The bytes since it began, or since its body last grew; and those of the first chunk of
@@ -36,6 +39,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parses what came; refuses a head, or what else is no body, that does not end."""
+        if self._deaf:
+            return
         self._chunk = len(data)
         if self._begun:
             self._since += self._chunk
@@ -110,7 +115,17 @@ class Protocol(HttpToolsProtocol):
         sent: list[Any] = [STATUS_LINE[problem.status]]
         sent += [b"%s: %s\r\n" % pair for pair in self.server_state.default_headers]
         self.transport.write(b"".join([*sent, head, body]))
-        self.transport.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Ends the connection, but hears the client out for a moment.
+
+        Closed while more comes in, it would be reset, and the client might never see the answer.
+        """
+        self._deaf, self._begun = True, False
+        self.transport.write_eof()
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def _may_answer(self) -> bool:
         """Whether the client would take an answer for that of the request that is wrong."""
