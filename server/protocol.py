@@ -94,11 +94,17 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the request that is being served, which others may have followed since."""
-        served, self._served = self._served, None
-        if served is not None and not served.response_complete:
-            served.disconnected = True
-            served.message_event.set()
+        self._tell()
         super().connection_lost(exc)
+
+    def _tell(self) -> None:
+        """Lets who works for this client know that it has gone."""
+        last: Any = self.cycle
+        for cycle in (self._served, last):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self._served = None
 
     def send_400_response(self, msg: str) -> None:
         """Answers what never reached the app in the words of the contract, and hangs up."""
@@ -123,6 +129,7 @@ class Protocol(HttpToolsProtocol):
         Closed while more comes in, it would be reset, and the client might never see the answer.
         """
         self._deaf, self._begun = True, False
+        self._tell()
         self.transport.write_eof()
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.transport.close)
