@@ -6,6 +6,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+
+from server.db.listen import listen
+from server.db.pool import Dedicated, open_pool
 from tests.client import Client
 from tests.crowd import Line, crowd, request
 from tests.factories import Agent, Workspace
@@ -122,3 +128,26 @@ def test_a_server_that_is_told_to_stop_finishes_what_is_under_way(
             further.server.until_told("server_draining")
         assert done.result().lease.status == "completed"
     assert (further.server.stop(), workspace.get(task.id).status) == (0, "completed")
+
+
+async def test_every_connection_notices_when_the_database_is_gone(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that vanished without a word is given up after seconds, not after hours."""
+    connect, ways = AsyncConnection.connect, []
+
+    async def noted(conninfo: str = "", **how: Any) -> AsyncConnection[Any]:
+        ways.append(conninfo_to_dict(conninfo))
+        return await connect(conninfo, **how)
+
+    monkeypatch.setattr(AsyncConnection, "connect", noted)
+    dedicated, listening = Dedicated(database), listen(database, "worklease")
+    await dedicated.many("select 1")
+    await dedicated.close()
+    async with open_pool(database, 1, 5, 30) as db:
+        await db.many("select 1")
+    await anext(listening)
+    await listening.aclose()
+    assert [(way["keepalives_idle"], way["tcp_user_timeout"]) for way in ways] == [
+        ("5", "15000")
+    ] * 3

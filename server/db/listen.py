@@ -3,10 +3,8 @@
 from collections.abc import AsyncGenerator
 
 from psycopg import AsyncConnection, sql
-from psycopg.conninfo import make_conninfo
 
-# A dead peer is found in about 15 s, where TCP alone would take hours.
-KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2}
+from server.db.steady import steady
 
 
 async def listen(conninfo: str, channel: str) -> AsyncGenerator[str | None]:
@@ -14,8 +12,7 @@ async def listen(conninfo: str, channel: str) -> AsyncGenerator[str | None]:
 
     Raises psycopg.OperationalError when the connection cannot be had or breaks.
     """
-    steady = make_conninfo(conninfo, **KEEPALIVES)
-    connection = await AsyncConnection.connect(steady, autocommit=True)
+    connection = await AsyncConnection.connect(steady(conninfo), autocommit=True)
     async with connection:
         await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
         yield None

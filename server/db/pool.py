@@ -13,6 +13,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from server.db.limit import Limit
+from server.db.steady import steady
 from server.errors import Problem
 from server.telemetry import PoolWaited, occur
 
@@ -226,7 +227,7 @@ async def open_pool(
     """The pool of this process; lent: by a proxy, for a transaction at a time."""
     limit = Limit("statement_timeout", int(statement_seconds * 1000), lent)
     pool = AsyncConnectionPool(
-        conninfo,
+        steady(conninfo),
         min_size=min(2, size),
         max_size=size,
         timeout=wait_seconds,
@@ -248,7 +249,7 @@ class Dedicated:
     """
 
     def __init__(self, conninfo: str, *, lent: bool = False) -> None:
-        self._conninfo = conninfo
+        self._conninfo = steady(conninfo)
         self._limit = Limit("lock_timeout", LOCK_MILLISECONDS, lent)
         self._connection: AsyncConnection[Row] | None = None
 
