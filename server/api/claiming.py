@@ -67,12 +67,12 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Waiter:
-    """A claim that waits for a run."""
+    """A claim that waits for a run; those of one kind may take the same runs."""
 
-    __slots__ = ("team", "woken")
+    __slots__ = ("kind", "woken")
 
-    def __init__(self, team: tuple[Any, ...]) -> None:
-        self.team = team
+    def __init__(self, kind: tuple[Any, ...]) -> None:
+        self.kind = kind
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def wake(self) -> None:
@@ -116,11 +116,12 @@ class Claiming:
         if len(waiters) >= limit:
             raise limited("claims", limit, 1)
         # Registered before it looks: what comes meanwhile wakes it.
-        waiter = Waiter((wish.priority_min, wish.claimer))
+        waiter = Waiter(self._kind(workspace_id, wish))
         waiters[waiter] = None
         try:
             while True:
                 got = await self._look(workspace_id, wish, gone.done)
+                waiter.kind = self._kind(workspace_id, wish)
                 left = began + seconds - time.monotonic()
                 if got.claims or got.refused or left <= 0 or self.draining or gone.done():
                     break
@@ -129,7 +130,7 @@ class Claiming:
             del waiters[waiter]
         if got.claims:
             # Perhaps there is more where this came from.
-            self._wake(workspace_id, 1, waiter.team)
+            self._wake(workspace_id, 1, waiter.kind)
         occur(ClaimWaited, value=time.monotonic() - began)
         return self._told(workspace_id, got)
 
@@ -174,13 +175,19 @@ class Claiming:
         if waiter.woken.done():
             waiter.woken = asyncio.get_running_loop().create_future()
 
-    def _wake(self, workspace_id: str, count: int, team: tuple[Any, ...] | None) -> None:
+    def _kind(self, workspace_id: str, wish: Wish) -> tuple[Any, ...]:
+        """What it may take; while nobody knows the lanes each claimer is a kind of its own."""
+        lanes = self._lanes.get(workspace_id)
+        reach = (lanes, lanes.number(wish.claimer)) if lanes else (wish.claimer,)
+        return (wish.priority_min, wish.run_ref, *reach)
+
+    def _wake(self, workspace_id: str, count: int, kind: tuple[Any, ...] | None) -> None:
         woken: dict[tuple[Any, ...], int] = {}
         for waiter in self._waiters.get(workspace_id, ()):
-            if team is not None and waiter.team != team:
+            if kind is not None and waiter.kind != kind:
                 continue
-            if not waiter.woken.done() and woken.get(waiter.team, 0) < count:
-                woken[waiter.team] = woken.get(waiter.team, 0) + 1
+            if not waiter.woken.done() and woken.get(waiter.kind, 0) < count:
+                woken[waiter.kind] = woken.get(waiter.kind, 0) + 1
                 waiter.wake()
 
     def _told(self, workspace_id: str, got: Claimed) -> Claimed:
@@ -203,6 +210,8 @@ class Claiming:
             if lanes is None or rows:
                 lanes = Lanes(await list_lanes(self._db, workspace_id))
                 self._lanes[workspace_id] = lanes
+                # Those who wait may be of other kinds now.
+                self._wake(workspace_id, len(self._waiters.get(workspace_id, ())), None)
             reaches = [(lanes.of(wish.claimer), wish.priority_min, wish.run_ref) for wish in wishes]
             rows = await self._ask(asked, workspace_id, wishes, reaches, lanes.newest)
             if not rows:

@@ -15,6 +15,7 @@ class Lanes:
         self.newest = max((lane_id for lane_id, _ in rows), default=0)
         self._demands: list[tuple[int, Demands]] = [(n, read_demands(text)) for n, text in rows]
         self._known: dict[Claimer, tuple[int, ...]] = {}
+        self._numbers: dict[tuple[int, ...], int] = {}
 
     def of(self, claimer: Claimer) -> tuple[int, ...]:
         """The lanes whose every demand this claimer meets."""
@@ -28,3 +29,7 @@ class Lanes:
             lanes = tuple(lane for lane, demands in self._demands if eligible(demands, asked))
             self._known[claimer] = lanes
         return lanes
+
+    def number(self, claimer: Claimer) -> int:
+        """Equal for claimers that may take the same lanes."""
+        return self._numbers.setdefault(self.of(claimer), len(self._numbers))
