@@ -261,8 +261,12 @@ static int drive(int poll, int count) {
     while (busy > 0 && now() < end + GRACE_SECONDS) {
         double rest = resting_count ? (next_due() < end ? next_due() : end) - now() : 1;
         n = epoll_wait(poll, ready, MOST_AGENTS, rest <= 0 ? 0 : rest < 1 ? (int)(rest * 1e3) + 1 : 1000);
-        while (resting_count && (now() >= next_due() || now() >= end))
-            if (!ask(resting[--resting_count])) busy--;
+        while (resting_count && (now() >= next_due() || now() >= end)) {
+            // Who rests longest goes first: a connection that nobody uses is closed after a while.
+            struct agent *next = resting[0];
+            memmove(resting, resting + 1, --resting_count * sizeof *resting);
+            if (!ask(next)) busy--;
+        }
         for (int i = 0; i < n; i++) {
             struct agent *a = ready[i].data.ptr;
             if (ready[i].events & EPOLLOUT) push(a);

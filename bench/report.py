@@ -81,7 +81,7 @@ def spread(values: list[float]) -> str:
 def ratios(rounds: Rounds, watched: tuple[Ratio, ...] = RATIOS) -> dict[str, dict[str, object]]:
     """The watched numbers whose scenarios were measured."""
     found: dict[str, dict[str, object]] = {}
-    count = min(map(len, rounds.values()))
+    count = min(map(len, rounds.values()), default=0)
     for ratio in watched:
         try:
             values = [

@@ -39,6 +39,7 @@ def test_a_small_load_is_kept_whole(stage: Stage) -> None:
 def test_age_is_measured_beside_an_old_snapshot_and_finished_runs(stage: Stage) -> None:
     compile_drive(stage.directory)
     lengths = age.Lengths(normal=1, full_speed=1, paced=1, finished=2000, warm_up=0.1)
-    measured = age.age(stage, lengths)
+    measured: dict[str, Metrics] = {}
+    age.age(stage, lengths, measured)
     assert measured["finished"]["runs"] >= 2000
     assert [ratio.value(measured) for ratio in age.WATCHED]

@@ -39,15 +39,20 @@ def main() -> int:
             if "load" in asked.parts:
                 wrong = load.load(stage, load.Size.of(asked.scale), measured)
             if "age" in asked.parts:
-                measured |= age.age(stage, age.Lengths.of(asked.scale, asked.finished))
+                age.age(stage, age.Lengths.of(asked.scale, asked.finished), measured)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        # What one part measured is told whatever happens to the other.
+        _tell(measured, wrong, time.monotonic() - began)
+    return 1 if wrong else 0
+
+
+def _tell(measured: dict[str, Metrics], wrong: list[str], seconds: float) -> None:
     rounds = {name: [metrics] for name, metrics in measured.items()}
     report.write(RESULTS, rounds, WATCHED, HOW)
-    print(f"\n{report.machine()} {time.monotonic() - began:.0f} s.")
+    print(f"\n{report.machine()} {seconds:.0f} s.")
     print("\n".join([*report.lines(rounds, WATCHED), *(f"WRONG: {what}" for what in wrong)]))
     print(f"\n{RESULTS / 'report.md'}")
-    return 1 if wrong else 0
 
 
 def _arguments() -> argparse.Namespace:

@@ -53,13 +53,12 @@ class Lengths(NamedTuple):
         return Lengths(max(1.0, 20 * scale), max(1.0, 60 * scale), max(1.0, 300 * scale), finished)
 
 
-def age(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
+def age(stage: Stage, lengths: Lengths, measured: dict[str, Metrics]) -> None:
     """One database grows old: fresh, beside an old snapshot, then with runs that have ended."""
     fast = 3 * lengths.normal + lengths.full_speed + 6 * lengths.warm_up
     paced = lengths.normal + lengths.paced + 2 * lengths.warm_up
     stage.queue(DATABASE, round(fast * JOBS_PER_SECOND + paced * RATE))
     stage.cluster.ask(DATABASE, WARM)
-    measured: dict[str, Metrics] = {}
     with stage.serving_on(DATABASE) as serving:
         measured["one_agent"] = _drive(serving, lengths, lengths.normal / 2, agents=1)
         measured["full_speed"] = _drive(serving, lengths, lengths.normal)
@@ -73,7 +72,6 @@ def age(stage: Stage, lengths: Lengths) -> dict[str, Metrics]:
         measured["one_agent_finished"] = _drive(serving, lengths, lengths.normal / 2, agents=1)
         measured["full_speed_finished"] = _drive(serving, lengths, lengths.normal / 2)
     stage.cluster.drop(DATABASE)
-    return measured
 
 
 def _copy_finished(stage: Stage, wanted: int) -> float:

@@ -14,6 +14,7 @@ from server.api.context import EVERY_WORKSPACE, Caller
 from server.api.heads import Heads, Reach
 from server.api.lanes import COORDINATION, Lanes
 from server.api.rates import limited
+from server.api.waiters import Waiter
 from server.db.pool import Asked, ConnectionLost, Database
 from server.errors import Problem
 from server.rules.lanes import Claimer
@@ -64,21 +65,6 @@ class Taken(msgspec.Struct, frozen=True):
 
     priority: str
     seconds: float
-
-
-class Waiter:
-    """A claim that waits for a run; those of one kind may take the same runs."""
-
-    __slots__ = ("kind", "woken")
-
-    def __init__(self, kind: tuple[Any, ...]) -> None:
-        self.kind = kind
-        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def wake(self) -> None:
-        """Makes it look again."""
-        if not self.woken.done():
-            self.woken.set_result(None)
 
 
 class Claiming:
