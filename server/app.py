@@ -118,7 +118,9 @@ def create_app(config: Config) -> App:
 async def _services(config: Config, stack: AsyncExitStack) -> Services:
     conninfo = await _database(config, stack)
     direct = config.database_direct_url or conninfo
-    lent, direct_lent = [await asyncio.to_thread(schema.lent, url) for url in (conninfo, direct)]
+    lent = direct_lent = await asyncio.to_thread(schema.lent, conninfo)
+    if direct != conninfo:
+        direct_lent = await asyncio.to_thread(schema.lent, direct)
     occur(BuildKnown, value=1, version=version("worklease"), schema_version=str(schema.EXPECTED))
     db = await stack.enter_async_context(
         open_pool(
