@@ -2265,7 +2265,7 @@ $$;
 -- The first offers that a team may take, in the order of the queue. The heads of each lane and priority, merged: only
 -- the branches with the earliest first offers can hold them, and each branch is one ordered index read, so what
 -- lies behind the heads costs nothing.
-create function _queue(p_ws text, p_team claim_team, p_depth int)
+create function _queue_of(p_ws text, p_team claim_team, p_depth int)
 returns table (rank_at timestamptz, run_id word, concurrency_key word) language sql stable as $$
   select o.rank_at, o.run_id, o.concurrency_key
     from (select * from _first_offers(p_ws, p_team) f order by f.rank_at, f.run_id limit p_depth) b
@@ -2320,7 +2320,7 @@ begin
                      order by x.rank_at, x.run_id), bool_or(x.concurrency_key is not null)
       into v_more, v_keyed from (
       select h.rank_at, h.run_id, h.concurrency_key, o.task_id, o.ctid as offer_place, t.ctid as task_place
-        from _queue(p_ws, p_team, v_depth) h
+        from _queue_of(p_ws, p_team, v_depth) h
         left join lateral (select true as mine from slot k
           where k.workspace_id = p_ws and k.concurrency_key = h.concurrency_key
             for no key update skip locked) s on true
@@ -2339,7 +2339,7 @@ begin
     claimed := claimed || v_more;
     exit when cardinality(claimed) >= p_wanted or p_team.run_ref is not null;
     continue when v_keyed;                   -- slots may be full: what stands behind was not looked at
-    v_seen := (select count(*) from _queue(p_ws, p_team, v_depth) h);
+    v_seen := (select count(*) from _queue_of(p_ws, p_team, v_depth) h);
     exit when v_seen < v_depth;
     v_depth := v_depth * 4;
   end loop;

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from bench.processes import START_SECONDS
-from bench.stage import BULK, EMPTY, FILLED, PAYLOAD, Metrics, Run, Stage, bulk, idle
+from bench.stage import BULK, EMPTY, FILLED, PAYLOAD, Metrics, Run, Stage, bulk, idle, percentiles
 
 Scenario = Callable[[Stage], Metrics]
 
@@ -69,8 +69,8 @@ def pickup(stage: Stage) -> Metrics:
         waiting = _connect(serving)
         creating = _connect(serving)
         rounds = PICKUPS if stage.seconds > 1 else PICKUPS // 4
-        took = sorted(_pick_up(serving, waiting, creating) for _ in range(rounds + 10))
-    return {"p50_ms": took[len(took) // 2], "p99_ms": took[len(took) * 99 // 100]}
+        took = [_pick_up(serving, waiting, creating) for _ in range(rounds + 10)]
+    return percentiles(took)
 
 
 def _connect(serving: Run) -> http.client.HTTPConnection:

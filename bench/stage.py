@@ -187,6 +187,12 @@ def cores(before: Usage, after: Usage, load: float) -> Metrics:
     }
 
 
+def percentiles(took: list[float]) -> Metrics:
+    """The usual and the slow one of these milliseconds."""
+    took = sorted(took)
+    return {"p50_ms": took[len(took) // 2], "p99_ms": took[len(took) * 99 // 100]}
+
+
 def idle(run: Run, seconds: float) -> Metrics:
     """What servers and the backends that serve them use while nobody asks for anything.
 

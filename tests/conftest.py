@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -13,12 +12,12 @@ from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from server.db import embedded, schema
+from server.db import schema
 from tests import serving
 from tests.bouncer import Bouncer, found
 from tests.factories import Agent, Workspace
 from tests.identity import client_as, own_db  # noqa: F401 - fixtures
-from tests.serving import Server
+from tests.serving import Server, throwaway_postgres
 from tests.world import Servers, World
 
 pytest_plugins = ["agent_sdk.testing", "tests.agents"]
@@ -40,11 +39,8 @@ def postgres() -> Iterator[str]:
     elif image := os.environ.get("TEST_POSTGRES_IMAGE"):
         yield from _container(image)
     else:
-        data_dir = Path(tempfile.mkdtemp(prefix="worklease-test-"))
-        server = embedded.join(data_dir, durable=False)
-        yield server.conninfo
-        server.leave()
-        embedded.discard(data_dir)
+        with throwaway_postgres() as conninfo:
+            yield conninfo
 
 
 @pytest.fixture(scope="session")

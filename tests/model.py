@@ -227,15 +227,22 @@ class Lease:
 
 def judge(lease: Lease, operation: str, same: bool) -> str | None:
     """What a call of its holder meets: a code, `replay`, or None if the lease is live."""
-    run, ended = lease.run, lease.ended
-    older = lease.fence < (run.fence or 0)
-    if operation == ended == "release" and (older or run.status not in ENDED):
+    older = lease.fence < (lease.run.fence or 0)
+    return misused(lease.run.status, older, lease.ended, operation, same)
+
+
+def misused(status: str, older: bool, ended: str | None, operation: str, same: bool) -> str | None:
+    """As judge: the status of the run, whether it was claimed again since, how the lease ended.
+
+    `same`: the call says what the run ended with.
+    """
+    if operation == ended == "release" and (older or status not in ENDED):
         return "replay"
     if older:
         return "stale_fence"
-    if run.status == "canceled":
+    if status == "canceled":
         return "run_canceled"
-    if run.status in ("completed", "failed"):
+    if status in ("completed", "failed"):
         return "replay" if ended == operation and same else "task_run_already_terminal"
     lost = {"release": "released", "expiry": "expired", "revoke": "revoked"}.get(ended or "")
     return f"lease_{lost}" if lost else None

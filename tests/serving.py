@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
 
+from server.db import embedded
 from server.rules.ids import new_id
 from server.rules.tokens import new_api_key
 
@@ -29,6 +32,18 @@ def until(reached: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not reached():
         assert time.monotonic() < end, "what was waited for did not come"
+
+
+@contextmanager
+def throwaway_postgres() -> Iterator[str]:
+    """The conninfo of an embedded PostgreSQL that is gone afterwards."""
+    data_dir = Path(tempfile.mkdtemp(prefix="worklease-test-"))
+    postgres = embedded.join(data_dir, durable=False)
+    try:
+        yield postgres.conninfo
+    finally:
+        postgres.leave()
+        embedded.discard(data_dir)
 
 
 class Server:

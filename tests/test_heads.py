@@ -18,7 +18,7 @@ NEWEST_LANE = "select max(lane_id) from lane where workspace_id = %s"
 QUEUE = """
 select array_agg(q.run_id::text order by q.rank_at, q.run_id)
   from json_populate_record(null::claim_team, %(team)s::json) t
-  cross join lateral _queue(%(ws)s, t, 1000) q
+  cross join lateral _queue_of(%(ws)s, t, 1000) q
 """
 OLD = "set transaction isolation level repeatable read; select from workspace"
 PRIORITIES = ["low", "medium", "high", "urgent"]

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from bench.peers.peer import Peer
+from bench.stage import percentiles
 
 START_SECONDS = 60
 WARM_UP_SECONDS = 1.0
@@ -113,11 +114,7 @@ def _count(connection: "psycopg.Connection[Any]", peer: Peer) -> int:
 
 def pick_up(program: Program, times: int) -> dict[str, float]:
     """From before the call that queues a job until its handler runs, in milliseconds."""
-    took = sorted(float(line.split()[1]) for line in program.do("pickup", times))
-    return {
-        "p50_ms": took[len(took) // 2],
-        "p99_ms": took[min(len(took) - 1, len(took) * 99 // 100)],
-    }
+    return percentiles([float(line.split()[1]) for line in program.do("pickup", times)])
 
 
 def come_back(program: Program) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import uvloop
 
+from bench.cluster import NEWEST_SEQUENCE
 from bench.report import Ratio, of
 from bench.soak.fleet import Fleet
 from bench.soak.wire import Address, Subscriber, subscribe
-from bench.stage import EMPTY, PAYLOAD, Metrics, Run, Stage, cores, idle
+from bench.stage import EMPTY, PAYLOAD, Metrics, Run, Stage, cores, idle, percentiles
 
 WORKERS: Final = 4
 JOBS_PER_SECOND: Final = 20.0
@@ -24,7 +25,6 @@ SETTLED_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 20.0
 CAUGHT_UP_TRIES: Final = 20
 
-NEWEST: Final = "select coalesce(max(sequence), 0) from event"
 TREES: Final = """
 select jsonb_object_agg(x.root_task_id, x.sequences)::text from (
   select e.root_task_id, jsonb_agg(e.sequence order by e.sequence) as sequences from event e
@@ -168,7 +168,7 @@ async def _burden(
     fleet.start_heartbeats(size.heartbeat_every)
     await asyncio.sleep(size.heartbeat_every)
     told["kib_per_lease"] = resident.grown() / size.leases
-    [after] = await asyncio.to_thread(stage.cluster.ask, serving.database, NEWEST)
+    [after] = await asyncio.to_thread(stage.cluster.ask, serving.database, NEWEST_SEQUENCE)
     streams = await _subscribe(fleet, size, after)
     await asyncio.sleep(size.settled / 2)
     told["kib_per_stream"] = resident.grown() / size.streams
@@ -229,7 +229,5 @@ async def _compare(stage: Stage, serving: Run, streams: list[Stream], after: int
 def _percentiles(fleet: Fleet) -> Metrics:
     told: Metrics = {}
     for kind, took in fleet.took.items():
-        took.sort()
-        told[f"{kind}_p50_ms"] = took[len(took) // 2]
-        told[f"{kind}_p99_ms"] = took[len(took) * 99 // 100]
+        told |= {f"{kind}_{name}": ms for name, ms in percentiles(took).items()}
     return told

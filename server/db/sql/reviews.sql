@@ -768,7 +768,8 @@ end $$;
 
 -- Everything that the holder of this lease needs to begin; null if it holds the review no more.
 create function _review_claim(
-  p_ws text, p_review_id text, p_fence bigint, p_outer bytea, p_inner bytea, p_outer_previous bytea, p_inner_previous bytea)
+  p_ws text, p_review_id text, p_fence bigint, p_outer bytea, p_inner bytea, p_outer_previous bytea,
+  p_inner_previous bytea)
 returns text language plpgsql as $$
 begin
   return (select json_build_object('review', w.body, 'run', r.body, 'task', t.body,

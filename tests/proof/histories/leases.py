@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tests.model import ENDED
+from tests.model import misused
 from tests.proof.histories.spec import REPLAY, Op, Way, World, no, ok, reviewed
 from tests.proof.histories.state import NEVER, Lease, Plan, State
 
@@ -34,18 +34,7 @@ def claim(state: State, op: Op, world: World) -> list[Way]:
 def _judged(state: State, lease: Lease, operation: str, why: object) -> str | None:
     """What a call of the holder meets: a code, `replay`, or None if the lease is live (5.6)."""
     run = state.runs[lease.attempt - 1]
-    older = lease.fence < run.fence
-    if operation == lease.ended == "release" and (older or run.status not in ENDED):
-        return "replay"
-    if older:
-        return "stale_fence"
-    if run.status == "canceled":
-        return "run_canceled"
-    if run.status in ("completed", "failed"):
-        same = lease.ended == operation and run.why == why
-        return "replay" if same else "task_run_already_terminal"
-    lost = {"release": "released", "expiry": "expired", "revoke": "revoked"}.get(lease.ended or "")
-    return f"lease_{lost}" if lost else None
+    return misused(run.status, lease.fence < run.fence, lease.ended, operation, run.why == why)
 
 
 def _under_lease(operation: str) -> Callable[[State, Op, World], list[Way]]:

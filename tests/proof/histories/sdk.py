@@ -33,24 +33,37 @@ worker.run()
 """
 
 
-class SdkAgent:
-    """Claims and ends runs."""
+class SdkCaller:
+    """Calls until the round is over, whatever is refused."""
+
+    name: str
+    agent_name: str | None = None
 
     def __init__(self, field: Field, key: str, seed: int) -> None:
         self.field, self.key = field, key
-        self.dice = random.Random(f"{seed} sdk agent")
+        self.dice = random.Random(f"{seed} {self.name}")
 
     async def live(self) -> None:
-        """Works until the round is over."""
+        """Goes on in a thread of its own."""
         await asyncio.to_thread(self._live)
 
     def _live(self) -> None:
-        with Client(self.field.url, api_key=self.key, agent_name="worker") as client:
+        with Client(self.field.url, api_key=self.key, agent_name=self.agent_name) as client:
             while not self.field.over:
                 try:
                     self._turn(client)
                 except errors.WorkleaseError:
                     continue
+
+    def _turn(self, client: Client) -> None:
+        raise NotImplementedError
+
+
+class SdkAgent(SdkCaller):
+    """Claims and ends runs."""
+
+    name = "sdk agent"
+    agent_name = "worker"
 
     def _turn(self, client: Client) -> None:
         lease = client.claim(lease_seconds=LEASE_SECONDS, wait_seconds=1)
@@ -71,24 +84,10 @@ class SdkAgent:
         self.dice.choice(ends)()
 
 
-class SdkOperator:
+class SdkOperator(SdkCaller):
     """Makes tasks and steers them."""
 
-    def __init__(self, field: Field, key: str, seed: int) -> None:
-        self.field, self.key = field, key
-        self.dice = random.Random(f"{seed} sdk operator")
-
-    async def live(self) -> None:
-        """Goes on until the round is over."""
-        await asyncio.to_thread(self._live)
-
-    def _live(self) -> None:
-        with Client(self.field.url, api_key=self.key) as client:
-            while not self.field.over:
-                try:
-                    self._turn(client)
-                except errors.WorkleaseError:
-                    continue
+    name = "sdk operator"
 
     def _turn(self, client: Client) -> None:
         tasks, runs = client.tasks, client.runs

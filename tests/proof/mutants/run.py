@@ -3,20 +3,16 @@
 A check that does not see one is too weak, and that is a breach as well.
 """
 
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
-from server.db import embedded
 from tests.proof.mutants.checks import CHECKS
 from tests.proof.mutants.in_parts import IN_PARTS
 from tests.proof.mutants.in_schema import IN_SCHEMA
 from tests.proof.mutants.mutant import Mutant, StaleError
 from tests.proof.mutants.trial import Verdict, attempt
 from tests.proof.part import Bounds, Told
+from tests.serving import throwaway_postgres
 
 MUTANTS: Final[tuple[Mutant, ...]] = IN_SCHEMA + IN_PARTS
 TRIES: Final = 3
@@ -32,7 +28,7 @@ def prove(bounds: Bounds) -> Told:
     ends = time.monotonic() + bounds.seconds
     missed = left = 0
     sound = set(CHECKS)
-    with _postgres() as postgres:
+    with throwaway_postgres() as postgres:
         for name, check in CHECKS.items():
             verdict = attempt(check, None, postgres, bounds.seed)
             _note(told, "all", "none", name, verdict)
@@ -76,14 +72,3 @@ def _note(told: Told, promise: str, meaning: str, check: str, verdict: Verdict) 
     row = f"| {promise} | {meaning} | {check} | {saw} | {after} |"
     told.page += f"{row}\n"
     print(row, flush=True)
-
-
-@contextmanager
-def _postgres() -> Iterator[str]:
-    directory = Path(tempfile.mkdtemp(prefix="worklease-mutants-"))
-    cluster = embedded.join(directory, durable=False)
-    try:
-        yield cluster.conninfo
-    finally:
-        cluster.leave()
-        embedded.discard(directory)
