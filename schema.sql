@@ -483,13 +483,11 @@ create function _priority_name(p_priority smallint) returns text language sql st
   select case p_priority when 10 then 'low' when 20 then 'medium' when 30 then 'high' else 'urgent' end
 $$;
 
--- For a statement over many rows: from here to the end of the transition it is planned for what it gets, where
--- the cached plan for a few (server/db/sql/planner.sql) would join them row by row.
-create function _plan_for(p_rows int) returns void language plpgsql as $$
+-- For statements over more than 200 rows: from here to the end of the transition they are planned for what they get,
+-- where the cached plan for a few (server/db/sql/planner.sql) would join them row by row.
+create function _plan_for_many() returns void language plpgsql as $$
 begin
-  if p_rows > 200 then
-    perform set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_hashjoin', 'on', true);
-  end if;
+  perform set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_hashjoin', 'on', true);
 end $$;
 
 -- ══ 5. The log ══════════════════════════════════════════════════════════════════════════════════════════════
@@ -503,7 +501,9 @@ language plpgsql as $$
 declare
   v_open int;
 begin
-  perform _plan_for(cardinality(p_events));
+  if cardinality(p_events) > 200 then
+    perform _plan_for_many();
+  end if;
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
 
   -- task_status, status, attempt and fence are those after the whole transition.
@@ -663,7 +663,9 @@ language plpgsql as $$
 declare
   v_events new_event[];
 begin
-  perform _plan_for(cardinality(p_runs));
+  if cardinality(p_runs) > 200 then
+    perform _plan_for_many();
+  end if;
   -- Demands first, each distinct set once: a missing lane is made before anything is queued in it.
   with wanted as materialized (
     select x.*, coalesce(x.run_id, _new_id('run')) as new_id, t.attempts_used, n.attempt as newest_attempt,
@@ -713,6 +715,15 @@ begin
   return coalesce(v_events, '{}');
 end $$;
 
+-- Locks tasks, by id. One by one: before PostgreSQL 17 the order of a list of ids may be had by reading all tasks of
+-- the workspace.
+create function _lock_tasks(p_ws text, p_tasks text[]) returns void language plpgsql as $$
+begin
+  perform 1 from (select distinct x.id collate "C" as id from unnest(p_tasks) x (id) order by 1) x
+    cross join lateral (select from task t
+      where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;
+end $$;
+
 -- How many tasks a failed dependency cancels in one transaction.
 create function _cascade_limit() returns int language sql immutable as $$ select 10000 $$;
 
@@ -747,9 +758,10 @@ begin
       exit when v_left = 0;
       v_level := v_level[:v_left];
     end if;
-    perform _plan_for(cardinality(v_level));
-    perform 1 from task where workspace_id = p_ws and task_id = any (v_level)
-      order by task_id for no key update;
+    if cardinality(v_level) > 200 then
+      perform _plan_for_many();
+    end if;
+    perform _lock_tasks(p_ws, v_level);
     perform 1 from run r join task t on t.workspace_id = p_ws and t.newest_run_id = r.run_id
       where r.workspace_id = p_ws and t.task_id = any (v_level) order by r.run_id for no key update of r;
 
@@ -837,11 +849,15 @@ declare
   v_trees record;
 begin
   opened := 0;
-  v_who := array(select case when cardinality(p_causes) = 1 then 1 else i end
-                   from generate_subscripts(p_tasks, 1) i);
+  v_who := array_fill(1, array[coalesce(cardinality(p_tasks), 0)]);
+  if cardinality(p_causes) > 1 then
+    v_who := array(select i from generate_subscripts(p_tasks, 1) i);
+  end if;
   events := '{}';
   loop
-    perform _plan_for(cardinality(v_front));
+    if cardinality(v_front) > 200 then
+      perform _plan_for_many();
+    end if;
     -- The status of a task, first rule that matches.
     with derived as (
       select t.task_id, t.status as was, f.by, f.who, _is_leased(r.status) as leased,
@@ -908,9 +924,7 @@ begin
       where d.workspace_id = p_ws and d.depends_on_task_id = any (v_changed));
     exit when cardinality(v_waiting_ids) = 0;
     -- Lock them, then read the edges in a new statement.
-    perform 1 from (select distinct w.id from unnest(v_waiting_ids) w (id) order by 1) x
-      cross join lateral (select from task t
-        where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;
+    perform _lock_tasks(p_ws, v_waiting_ids);
     -- on_dependency_failure = cancel: found before the counts move on, canceled below.
     select array_agg(w.task_id order by w.task_id) as tasks, array_agg(w.who order by w.task_id) as who
       into v_waiting
@@ -1206,6 +1220,42 @@ create function _bulk_answer(p_ws text, p_ids jsonb) returns text language sql a
     left join task t on t.workspace_id = p_ws and t.task_id = i.x ->> 'id'
 $$;
 
+-- Locks the parents and dependencies of new tasks that were there before: neither may change status or vanish
+-- meanwhile.
+create function _hold_others(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
+begin
+  perform 1 from (select distinct w.id from unnest(p_tasks) t
+      cross join lateral unnest(t.parent_task_id || t.depends_on) w (id) order by 1) x
+    cross join lateral (select from task t
+      where t.workspace_id = p_ws and t.task_id = x.id for share) l;
+end $$;
+
+-- Makes the edges of new tasks. The event of a creation names 2,000 dependencies at most: those beyond have their own.
+create function _bind_tasks(p_ws text, p_tasks task_input[], p_now timestamptz, p_cause cause) returns new_event[]
+language plpgsql as $$
+begin
+  insert into dependency (workspace_id, task_id, depends_on_task_id, satisfied, created_at)
+  select p_ws, x.id, w.id, _satisfies(t.status, x.on_dependency_failure), p_now
+    from unnest(p_tasks) x
+    cross join lateral unnest(x.depends_on) w (id)
+    cross join lateral (select k.status from task k
+      where k.workspace_id = p_ws and k.task_id = w.id offset 0) t;
+  return array(
+    select _event(p_cause, 'task.child_created', x.parent_task_id, null, jsonb_build_object(
+             'child_task_id', x.id, 'child_scope', x.scope))
+      from unnest(p_tasks) x where x.parent_task_id is not null order by x.n)
+    || array(
+    select _event(p_cause, 'task.dependency_added', x.id, null, jsonb_build_object(
+             'depends_on_task_id', d.depends_on_task_id, 'kind', 'blocks', 'satisfied', d.satisfied,
+             'dependencies_waiting', t.dependencies_waiting, 'cause', 'create'))
+      from unnest(p_tasks) x
+      cross join lateral unnest(x.depends_on[2001:]) w (id)
+      cross join lateral (select k.dependencies_waiting from task k
+        where k.workspace_id = p_ws and k.task_id = x.id offset 0) t
+      cross join lateral (select k.depends_on_task_id, k.satisfied from dependency k
+        where k.workspace_id = p_ws and k.task_id = x.id and k.depends_on_task_id = w.id offset 0) d);
+end $$;
+
 -- Makes tasks with their edges and profiles, all or nothing, and queues those that are runnable.
 create function create_tasks(
   p_workspace_id text, p_cause jsonb, p_tasks json, p_guard json, p_bulk boolean, p_key text, p_hash text,
@@ -1215,11 +1265,15 @@ declare
   v_now timestamptz;
   v_cause cause := _cause(p_cause);
   v_tasks task_input[];
+  v_ids jsonb;
+  v_bound int;                               -- to how many others they are bound
+  v_parented boolean;
+  v_profiled boolean;
+  v_gated text[];
   v_kept idempotency_key;
   v_run_id text;
   v_made int;
   v_events new_event[];
-  v_children new_event[];
   v_settled record;
   v_trees record;
   v_opened int;
@@ -1231,17 +1285,21 @@ begin
   offers := 0;
   if not replayed then
     v_tasks := _task_inputs(p_tasks, p_bulk);
-    perform _plan_for(cardinality(v_tasks) + (select sum(cardinality(x.depends_on)) from unnest(v_tasks) x)::int);
-    -- Parents and dependencies outside the request: neither may change status or vanish meanwhile. One by one:
-    -- before PostgreSQL 17 the order of a list of ids may be had by reading all tasks of the workspace.
-    perform 1 from (select distinct w.id from unnest(v_tasks) t
-        cross join lateral unnest(t.parent_task_id || t.depends_on) w (id) order by 1) x
-      cross join lateral (select from task t
-        where t.workspace_id = p_workspace_id and t.task_id = x.id for share) l;
+    select sum(cardinality(x.depends_on) + (x.parent_task_id is not null)::int),
+           bool_or(x.parent_task_id is not null), bool_or(x.execution_profile is not null),
+           array_agg(x.id order by x.n) filter (where x.approval_policy = 'manual'),
+           jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n)
+      into v_bound, v_parented, v_profiled, v_gated, v_ids from unnest(v_tasks) x;
+    if cardinality(v_tasks) + v_bound > 200 then
+      perform _plan_for_many();
+    end if;
+    if v_bound > 0 then
+      perform _hold_others(p_workspace_id, v_tasks);
+    end if;
     v_run_id := _guard(p_workspace_id, p_guard);
     v_now := lease_now();
     perform _check_tasks(p_workspace_id, v_tasks);
-    if exists (select from unnest(v_tasks) x where x.parent_task_id is not null) then
+    if v_parented then
       perform _check_trees(p_workspace_id, v_tasks);
     end if;
 
@@ -1278,38 +1336,23 @@ begin
                            on_approval_timeout, review_max_rounds, review_timeout_seconds)
     select p_workspace_id, x.id, x.description, x.metadata, x.payload, x.approval_timeout_seconds,
            x.on_approval_timeout, x.review_max_rounds, x.review_timeout_seconds from unnest(v_tasks) x;
-    insert into execution_profile (workspace_id, task_id, profile, created_at, updated_at)
-    select p_workspace_id, x.id, x.execution_profile - array['task_id', 'created_at', 'updated_at'], v_now, v_now
-      from unnest(v_tasks) x where x.execution_profile is not null;
-    insert into dependency (workspace_id, task_id, depends_on_task_id, satisfied, created_at)
-    select p_workspace_id, x.id, w.id, _satisfies(t.status, x.on_dependency_failure), v_now
-      from unnest(v_tasks) x
-      cross join lateral unnest(x.depends_on) w (id)
-      cross join lateral (select k.status from task k
-        where k.workspace_id = p_workspace_id and k.task_id = w.id offset 0) t;
-
+    if v_profiled then
+      insert into execution_profile (workspace_id, task_id, profile, created_at, updated_at)
+      select p_workspace_id, x.id, x.execution_profile - array['task_id', 'created_at', 'updated_at'], v_now, v_now
+        from unnest(v_tasks) x where x.execution_profile is not null;
+    end if;
     select array_agg(_event(v_cause, 'task.created', x.id, null, to_jsonb(x)
              - array['n', 'ref', 'description', 'payload', 'execution_profile']
              || jsonb_build_object('payload_bytes', octet_length(x.payload::text),
                   'available_at', _utc(x.available_at),
-                  'depends_on', to_jsonb(coalesce(x.depends_on[1:2000], '{}')))) order by x.n),
-           array_agg(_event(v_cause, 'task.child_created', x.parent_task_id, null, jsonb_build_object(
-             'child_task_id', x.id, 'child_scope', x.scope)) order by x.n)
-             filter (where x.parent_task_id is not null)
-      into v_events, v_children from unnest(v_tasks) x;
-    v_events := v_events || coalesce(v_children, '{}') || array(
-      select _event(v_cause, 'task.dependency_added', x.id, null, jsonb_build_object(
-               'depends_on_task_id', d.depends_on_task_id, 'kind', 'blocks', 'satisfied', d.satisfied,
-               'dependencies_waiting', t.dependencies_waiting, 'cause', 'create'))
-        from unnest(v_tasks) x
-        cross join lateral unnest(x.depends_on[2001:]) w (id)
-        cross join lateral (select k.dependencies_waiting from task k
-          where k.workspace_id = p_workspace_id and k.task_id = x.id offset 0) t
-        cross join lateral (select k.depends_on_task_id, k.satisfied from dependency k
-          where k.workspace_id = p_workspace_id and k.task_id = x.id
-            and k.depends_on_task_id = w.id offset 0) d);
-    v_events := v_events || _ask_approvals(p_workspace_id, v_now, v_cause, array(
-      select x.id from unnest(v_tasks) x where x.approval_policy = 'manual' order by x.n));
+                  'depends_on', to_jsonb(coalesce(x.depends_on[1:2000], '{}')))) order by x.n)
+      into v_events from unnest(v_tasks) x;
+    if v_bound > 0 then
+      v_events := v_events || _bind_tasks(p_workspace_id, v_tasks, v_now, v_cause);
+    end if;
+    if v_gated is not null then
+      v_events := v_events || _ask_approvals(p_workspace_id, v_now, v_cause, v_gated);
+    end if;
     v_settled := _settle(p_workspace_id, array(select x.id from unnest(v_tasks) x), v_now, array[v_cause],
                          'task.created');
     v_events := v_events || v_settled.events;
@@ -1318,10 +1361,12 @@ begin
     v_opened := cardinality(v_tasks) + v_settled.opened;
 
     -- Made to wait for what failed already, under the policy `cancel`.
-    v_roots := array(select distinct x.id from unnest(v_tasks) x
-        cross join lateral unnest(x.depends_on) w (id)
-        join task t on t.workspace_id = p_workspace_id and t.task_id = w.id
-       where x.on_dependency_failure = 'cancel' and t.status in ('failed', 'canceled'));
+    if v_bound > 0 then
+      v_roots := array(select distinct x.id from unnest(v_tasks) x
+          cross join lateral unnest(x.depends_on) w (id)
+          join task t on t.workspace_id = p_workspace_id and t.task_id = w.id
+         where x.on_dependency_failure = 'cancel' and t.status in ('failed', 'canceled'));
+    end if;
     if cardinality(v_roots) > 0 then
       v_trees := _cancel_trees(p_workspace_id, v_roots, v_roots, null, null, v_now, array[v_cause],
                                'dependency_failed', null);
@@ -1330,26 +1375,27 @@ begin
       v_opened := v_opened + v_settled.opened;
     end if;
 
-    perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201,
-      (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n) from unnest(v_tasks) x));
-    perform _check_quota(p_workspace_id, _log(p_workspace_id, v_now, v_events, v_opened));
+    if p_key is not null then
+      perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, v_ids);
+    end if;
+    v_opened := _log(p_workspace_id, v_now, v_events, v_opened);
+    perform _check_quota(p_workspace_id, v_opened);
   end if;
 
-  v_kept.ids := coalesce(v_kept.ids, (select jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n)
-                                        from unnest(v_tasks) x));
+  v_ids := coalesce(v_kept.ids, v_ids);
   if p_bulk then
-    select i.x ->> 'id' into v_root from jsonb_array_elements(v_kept.ids) i (x)
+    select i.x ->> 'id' into v_root from jsonb_array_elements(v_ids) i (x)
      where replayed and not exists (select from task t
        where t.workspace_id = p_workspace_id and t.task_id = i.x ->> 'id') limit 1;
     if found then
       perform _refuse('task_not_found', jsonb_build_object('id', v_root));
     end if;
-    body := _bulk_answer(p_workspace_id, v_kept.ids);
+    body := _bulk_answer(p_workspace_id, v_ids);
   else
     select json_build_object('task', w.body)::text, w.version into body, version
-      from task_wire w where w.workspace_id = p_workspace_id and w.task_id = v_kept.ids -> 0 ->> 'id';
+      from task_wire w where w.workspace_id = p_workspace_id and w.task_id = v_ids -> 0 ->> 'id';
     if not found then
-      perform _refuse('task_not_found', jsonb_build_object('id', v_kept.ids -> 0 -> 'id'));
+      perform _refuse('task_not_found', jsonb_build_object('id', v_ids -> 0 -> 'id'));
     end if;
   end if;
 end $$;
@@ -1372,12 +1418,8 @@ end $$;
 -- transitions meet in order. Edges added meanwhile are met by _settle().
 create function _lock_with_waiting(p_ws text, p_task_id text) returns task language plpgsql as $$
 begin
-  perform 1 from (select p_task_id as id
-      union
-      select d.task_id from dependency d where d.workspace_id = p_ws and d.depends_on_task_id = p_task_id
-      order by 1) x
-    cross join lateral (select from task t
-      where t.workspace_id = p_ws and t.task_id = x.id for no key update) l;
+  perform _lock_tasks(p_ws, p_task_id || array(select d.task_id::text from dependency d
+                                                where d.workspace_id = p_ws and d.depends_on_task_id = p_task_id));
   return _lock_task(p_ws, p_task_id);
 end $$;
 
@@ -1853,8 +1895,7 @@ begin
   )
   select array_agg(x.task_id order by x.task_id), array_agg(x.root_task_id order by x.task_id)
     into v_tasks, v_roots from (select distinct on (t.task_id) t.* from taken t order by t.task_id) x;
-  perform 1 from task t where t.workspace_id = p_workspace_id and t.task_id = any (v_tasks)
-    order by t.task_id for no key update;
+  perform _lock_tasks(p_workspace_id, v_tasks);
   v_now := lease_now();
   v_trees := _cancel_trees(p_workspace_id, v_tasks, v_roots, null, _cascade_limit(), v_now, array[v_cause],
                            'dependency_failed', null);
@@ -1873,7 +1914,7 @@ create function _lock_run(p_ws text, p_run_id text) returns run language plpgsql
 declare
   v_run run;
 begin
-  perform _lock_tasks_of(p_ws, array[p_run_id]);
+  perform _hold(p_ws, array[p_run_id]);
   select * into v_run from run r where r.workspace_id = p_ws and r.run_id = p_run_id for no key update;
   if not found then
     perform _refuse('run_not_found', jsonb_build_object('id', p_run_id));
@@ -2022,18 +2063,19 @@ create function _run(p_ws text, p_run_id text) returns setof run language sql st
   select k.* from run k where k.workspace_id = p_ws and k.run_id = p_run_id offset 0
 $$;
 
--- Locks the runs of the calls, by id.
-create function _lock_runs(p_ws text, p_runs text[]) returns void language plpgsql as $$
+-- Locks runs, by id. Answers the time by which they are held.
+create function _lock_runs(p_ws text, p_runs text[]) returns timestamptz language plpgsql as $$
 begin
   perform 1
      from (select distinct x.run_id collate "C" as run_id from unnest(p_runs) x (run_id) order by 1) x
      cross join lateral (select from run r
        where r.workspace_id = p_ws and r.run_id = x.run_id for no key update) l;
+  return lease_now();
 end $$;
 
--- Locks the tasks of runs about to end, with the tasks that wait for them: one sorted statement, so that two
--- batches meet in order. Edges added meanwhile are met by _settle().
-create function _lock_tasks_of(p_ws text, p_runs text[]) returns void language plpgsql as $$
+-- Locks runs about to end behind their tasks, with the tasks that wait for these: one sorted statement, so that two
+-- batches meet in order. Edges added meanwhile are met by _settle(). Answers the time by which they are held.
+create function _hold(p_ws text, p_runs text[]) returns timestamptz language plpgsql as $$
 begin
   perform 1
      from (select r.task_id from unnest(p_runs) x (run_id) cross join lateral _run(p_ws, x.run_id) r
@@ -2044,6 +2086,7 @@ begin
            order by 1) x
      cross join lateral (select from task t
        where t.workspace_id = p_ws and t.task_id = x.task_id for no key update) l;
+  return _lock_runs(p_ws, p_runs);
 end $$;
 
 -- A currency other than this one in which the work on a task was counted before.
@@ -2407,11 +2450,19 @@ declare
   v_taken record;
   v_claimed claimed_run[] := '{}';
   v_keyed boolean := false;
+  v_unknown boolean;
   v_due boolean;
   v_paused boolean;
 begin
-  if (select l.lane_id from lane l where l.workspace_id = p_workspace_id
-       order by l.lane_id desc limit 1) > p_newest_lane then
+  -- What is due in the order of the index, and to now only, so that what waits for something else than time is not
+  -- read even where statistics say that a sort of it is as good.
+  select (select l.lane_id from lane l where l.workspace_id = p_workspace_id
+           order by l.lane_id desc limit 1) > p_newest_lane,
+         (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now
+           order by r.due_at limit 1) is not null,
+         exists (select from scheduler s where s.workspace_id in (p_workspace_id, '*') and s.paused_at is not null)
+    into v_unknown, v_due, v_paused;
+  if v_unknown then
     return next row(-1, 'lanes_changed', null, false, null, 0)::call_answer;
     return;
   end if;
@@ -2424,12 +2475,6 @@ begin
         select x from json_populate_recordset(null::claim_call, p_calls) x), v_repeats.again, p_outer, p_inner,
       p_outer_previous, p_inner_previous);
   end if;
-  -- In the order of the index, and to now only, so that what waits for something else than time is not read even
-  -- where statistics say that a sort of it is as good.
-  select (select r.due_at from run r where r.workspace_id = p_workspace_id and r.due_at <= v_now
-           order by r.due_at limit 1) is not null,
-         exists (select from scheduler s where s.workspace_id in (p_workspace_id, '*') and s.paused_at is not null)
-    into v_due, v_paused;
   if v_paused then
     return;
   elsif v_due then
@@ -2519,8 +2564,7 @@ begin
         where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) b on true
       cross join lateral (select _channel_json(p_ws, c.task_id, c.run_id, k.network_channel, c.title, b.metadata,
                                                v_now) as body offset 0) h
-      left join lateral (select u.body from run_usage_wire u
-        where u.workspace_id = p_ws and u.run_id = c.run_id offset 0) u on true
+      cross join lateral _run_usage(p_ws, c.run_id) u
      where r.ctid = k.ctid
     returning c.n, c.task_id, c.root_task_id, c.run_id, c.sequence, c.task, c.token, c.cause, c.lease, c.budget_left,
               r.attempt, r.previous_run_id, r.available_at, c.priority,
@@ -2613,10 +2657,11 @@ language plpgsql as $$
 declare
   v_now timestamptz;
   v_calls lease_call[] := _calls(p_calls);
+  v_runs text[];
   v_verdicts call_answer[];
 begin
-  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
-  v_now := lease_now();
+  v_runs := array(select c.run_id from unnest(v_calls) c);
+  v_now := _lock_runs(p_workspace_id, v_runs);
   v_verdicts := _judge(p_workspace_id, v_calls, 'heartbeat');
   v_calls := _passed(v_calls, v_verdicts);
   update lease l
@@ -2674,18 +2719,16 @@ create function report_runs(p_workspace_id text, p_calls json) returns setof cal
 declare
   v_now timestamptz;
   v_calls lease_call[] := _calls(p_calls);
+  v_runs text[];
   v_verdicts call_answer[];
   v_started new_event[];
   v_events new_event[];
 begin
   -- A checkpoint is the task's, and so is its lock.
-  perform 1
-     from (select distinct r.task_id from unnest(v_calls) c
-             cross join lateral _run(p_workspace_id, c.run_id) r where c.checkpoint is not null order by 1) x
-     cross join lateral (select from task t
-       where t.workspace_id = p_workspace_id and t.task_id = x.task_id for no key update) l;
-  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
-  v_now := lease_now();
+  perform _lock_tasks(p_workspace_id, array(select r.task_id::text from unnest(v_calls) c
+    cross join lateral _run(p_workspace_id, c.run_id) r where c.checkpoint is not null));
+  v_runs := array(select c.run_id from unnest(v_calls) c);
+  v_now := _lock_runs(p_workspace_id, v_runs);
   v_verdicts := _judge(p_workspace_id, v_calls, 'heartbeat');
   v_calls := _passed(v_calls, v_verdicts);
 
@@ -2768,6 +2811,7 @@ language plpgsql as $$
 declare
   v_now timestamptz;
   v_calls lease_call[] := _calls(p_calls);
+  v_runs text[];
   v_passed lease_call[];
   v_verdicts call_answer[];
   v_events new_event[];
@@ -2778,9 +2822,8 @@ declare
   v_reviews review_wish[];
   v_answers call_answer[];
 begin
-  perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
-  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
-  v_now := lease_now();
+  v_runs := array(select c.run_id from unnest(v_calls) c);
+  v_now := _hold(p_workspace_id, v_runs);
   v_verdicts := _judge(p_workspace_id, v_calls, 'complete');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
@@ -2794,24 +2837,23 @@ begin
         from unnest(v_passed) c
         cross join lateral _live_lease(p_workspace_id, c.run_id) k
        where l.ctid = k.place
-      returning l.*
+      returning c.n, c.run_id, c.result, c.cause, l as lease
     ), ended as (
       update run r set status = 'completed', ended_at = v_now, started_at = coalesce(r.started_at, v_now),
                        review = case when t.review_id is not null then 'open' end
-        from unnest(v_passed) c
+        from freed f
         cross join lateral (select k.ctid, k.task_id, k.network_channel from run k
-          where k.workspace_id = p_workspace_id and k.run_id = c.run_id offset 0) k
-        cross join lateral (select f.* from freed f where f.run_id = c.run_id offset 0) f
+          where k.workspace_id = p_workspace_id and k.run_id = f.run_id offset 0) k
         cross join lateral (select coalesce(t.identifier, t.title) as title,
             case when t.review_policy in ('on_success', 'always') then _new_id('rev') end as review_id from task t
           where t.workspace_id = p_workspace_id and t.task_id = k.task_id offset 0) t
         left join lateral (select b.metadata from run_body b
-          where b.workspace_id = p_workspace_id and b.run_id = c.run_id offset 0) b on true
-        cross join lateral (select _channel_json(p_workspace_id, k.task_id, c.run_id, k.network_channel, t.title,
+          where b.workspace_id = p_workspace_id and b.run_id = f.run_id offset 0) b on true
+        cross join lateral (select _channel_json(p_workspace_id, k.task_id, f.run_id, k.network_channel, t.title,
                                                  b.metadata, v_now) as body offset 0) h
        where r.ctid = k.ctid
-      returning c.n, r.run_id, r.task_id, c.result, c.cause, f.token_hash, f.claimed_at, t.review_id,
-                _lease_json(r, f::lease, h.body) as lease
+      returning f.n, r.run_id, r.task_id, f.result, f.cause, (f.lease).token_hash, (f.lease).claimed_at, t.review_id,
+                _lease_json(r, f.lease, h.body) as lease
     ), forgotten as (
       update task_body b set checkpoint = null
         from ended e
@@ -2830,15 +2872,14 @@ begin
              json_build_object('lease', e.lease)::text, 0)::call_answer)
       into v_events, v_tasks, v_reviews, v_answers
       from ended e
-      cross join lateral (select u.body from run_usage_wire u
-        where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
+      cross join lateral _run_usage(p_workspace_id, e.run_id) u;
     if v_reviews is not null then
       v_events := v_events || _ask_reviews(p_workspace_id, v_now, v_reviews);
     end if;
     select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_completed') x;
-    perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
+    v_opened := _log(p_workspace_id, v_now, v_events || v_more, v_opened);
     return query select a.n, a.code, a.evidence, a.replayed, a.body, v_offers from unnest(v_answers) a;
   end if;
   if cardinality(v_passed) < cardinality(v_calls) then
@@ -2908,8 +2949,7 @@ begin
            filter (where e.review_id is not null)
     into tasks, events, v_reviews
     from ended e join freed x using (run_id)
-    cross join lateral (select u.body from run_usage_wire u
-      where u.workspace_id = p_ws and u.run_id = e.run_id offset 0) u
+    cross join lateral _run_usage(p_ws, e.run_id) u
     left join unnest(v_next) n on n.previous_run_id = e.run_id;
   if v_next is not null then
     v_enqueued := _add_runs(p_ws, p_now, v_next, false);
@@ -2924,6 +2964,7 @@ create function fail_runs(p_workspace_id text, p_calls json) returns setof call_
 declare
   v_now timestamptz;
   v_calls lease_call[] := _calls(p_calls);
+  v_runs text[];
   v_passed lease_call[];
   v_verdicts call_answer[];
   v_failed record;
@@ -2931,9 +2972,8 @@ declare
   v_offers int := 0;
   v_opened int;
 begin
-  perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
-  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
-  v_now := lease_now();
+  v_runs := array(select c.run_id from unnest(v_calls) c);
+  v_now := _hold(p_workspace_id, v_runs);
   v_verdicts := _judge(p_workspace_id, v_calls, 'fail');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
@@ -2944,7 +2984,7 @@ begin
     select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_failed.tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_failed') x;
-    perform _log(p_workspace_id, v_now, v_failed.events || v_more, v_opened);
+    v_opened := _log(p_workspace_id, v_now, v_failed.events || v_more, v_opened);
   end if;
   return query
     select v.n, v.code, v.evidence, v.replayed, case when v.body is not null then _merge(v.body::json,
@@ -2964,6 +3004,7 @@ language plpgsql as $$
 declare
   v_now timestamptz;
   v_calls lease_call[] := _calls(p_calls);
+  v_runs text[];
   v_passed lease_call[];
   v_verdicts call_answer[];
   v_events new_event[];
@@ -2972,9 +3013,8 @@ declare
   v_offers int := 0;
   v_opened int;
 begin
-  perform _lock_tasks_of(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
-  perform _lock_runs(p_workspace_id, array(select c.run_id from unnest(v_calls) c));
-  v_now := lease_now();
+  v_runs := array(select c.run_id from unnest(v_calls) c);
+  v_now := _hold(p_workspace_id, v_runs);
   v_verdicts := _judge(p_workspace_id, v_calls, 'release');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
@@ -3016,12 +3056,11 @@ begin
            array_agg(e.task_id order by e.run_id)
       into v_events, v_tasks
       from released e join freed f using (run_id)
-      cross join lateral (select u.body from run_usage_wire u
-        where u.workspace_id = p_workspace_id and u.run_id = e.run_id offset 0) u;
+      cross join lateral _run_usage(p_workspace_id, e.run_id) u;
     select x.events, x.offers, x.opened into v_more, v_offers, v_opened
       from _settle(p_workspace_id, v_tasks, v_now, array(select c.cause from unnest(v_passed) c),
                    'task.run_released') x;
-    perform _log(p_workspace_id, v_now, v_events || v_more, v_opened);
+    v_opened := _log(p_workspace_id, v_now, v_events || v_more, v_opened);
   end if;
   return query select * from _ended_answers(p_workspace_id, v_calls, v_verdicts, v_offers);
 end $$;

@@ -18,7 +18,7 @@ class CallAnswer(NamedTuple):
 
 
 CLAIM_RUNS = """
-select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
+select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, (select _utc(lease_now()))
   from claim_runs(%(workspace_id)s, %(teams)s::json, %(calls)s::json, %(newest_lane)s,
     %(outer)s, %(inner)s, %(outer_previous)s, %(inner_previous)s) a
 """
@@ -46,7 +46,7 @@ async def queue_heads(db: Database, workspace_id: str, team: str) -> str:
 
 
 HEARTBEAT_RUNS = """
-select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
+select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, (select _utc(lease_now()))
   from heartbeat_runs(%(workspace_id)s, %(calls)s::json) a
 """
 
@@ -58,7 +58,7 @@ async def heartbeat_runs(db: Asked, workspace_id: str, calls: str) -> list[CallA
 
 
 REPORT_RUNS = """
-select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
+select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, (select _utc(lease_now()))
   from report_runs(%(workspace_id)s, %(calls)s::json) a
 """
 
@@ -70,7 +70,7 @@ async def report_runs(db: Asked, workspace_id: str, calls: str) -> list[CallAnsw
 
 
 COMPLETE_RUNS = """
-select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
+select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, (select _utc(lease_now()))
   from complete_runs(%(workspace_id)s, %(calls)s::json) a
 """
 
@@ -82,7 +82,7 @@ async def complete_runs(db: Asked, workspace_id: str, calls: str) -> list[CallAn
 
 
 FAIL_RUNS = """
-select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
+select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, (select _utc(lease_now()))
   from fail_runs(%(workspace_id)s, %(calls)s::json) a
 """
 
@@ -94,7 +94,7 @@ async def fail_runs(db: Asked, workspace_id: str, calls: str) -> list[CallAnswer
 
 
 RELEASE_RUNS = """
-select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, _utc(lease_now())
+select a.n, a.code, a.evidence::text, a.replayed, a.body, a.offers, (select _utc(lease_now()))
   from release_runs(%(workspace_id)s, %(calls)s::json, %(undo)s) a
 """
 

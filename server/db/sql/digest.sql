@@ -280,7 +280,7 @@ create function _count(p_ws text, p_marks mark[]) returns void language sql as $
   do update set amount = tally.amount + excluded.amount
 $$;
 
-create function _us(p_at timestamptz) returns bigint language sql immutable as $$
+create function _us(p_at timestamptz) returns bigint language sql stable as $$
   select (extract(epoch from p_at) * 1000000)::bigint
 $$;
 

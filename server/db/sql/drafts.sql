@@ -40,10 +40,10 @@ begin
     v_task := _lock_task(p_workspace_id, p_task_id);
     if p_subtree then
       v_tasks := v_tasks || _drafts_below(p_workspace_id, p_task_id);
-      perform _plan_for(cardinality(v_tasks));
-      perform 1 from unnest(v_tasks) x (task_id)
-        cross join lateral (select from task t
-          where t.workspace_id = p_workspace_id and t.task_id = x.task_id for no key update) l;
+      if cardinality(v_tasks) > 200 then
+        perform _plan_for_many();
+      end if;
+      perform _lock_tasks(p_workspace_id, v_tasks);
     end if;
     v_now := lease_now();
     perform _check_own(p_workspace_id, v_cause, p_role, v_task, false);

@@ -14,7 +14,9 @@ declare
 begin
   ready := '{}';
   while cardinality(v_level) > 0 loop
-    perform _plan_for(cardinality(v_level));
+    if cardinality(v_level) > 200 then
+      perform _plan_for_many();
+    end if;
     with marked as (
       update task t
          set paused_by_task_id = p_by, updated_at = p_now,

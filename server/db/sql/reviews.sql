@@ -443,8 +443,7 @@ declare
   v_review review;
 begin
   select * into v_review from review v where v.workspace_id = p_ws and v.review_id = p_review_id;
-  perform _lock_tasks_of(p_ws, array[v_review.run_id]);
-  perform _lock_runs(p_ws, array[v_review.run_id]);
+  perform _hold(p_ws, array[v_review.run_id]);
   select * into v_review from review v where v.workspace_id = p_ws and v.review_id = p_review_id;
   if not found then
     perform _refuse('review_not_found', jsonb_build_object('id', p_review_id));

@@ -103,7 +103,9 @@ create function _log_scheduler(
   p_workspaces text[], p_now timestamptz, p_cause cause, p_type text, p_scope text, p_payload jsonb) returns void
 language plpgsql as $$
 begin
-  perform _plan_for(cardinality(p_workspaces));
+  if cardinality(p_workspaces) > 200 then
+    perform _plan_for_many();
+  end if;
   insert into event (workspace_id, sequence, event_type, actor_kind, actor_ref, origin_kind, origin_ref, payload, at,
                      open_tasks)
   select w.workspace_id, coalesce(x.sequence, 0) + 1, p_type, p_cause.actor_kind, p_cause.actor_ref,

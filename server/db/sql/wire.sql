@@ -42,14 +42,14 @@ create function _cut_result(p_body json) returns json language sql stable as $$
 $$;
 
 -- What the claims of a run used; each lease keeps its own, so a repeated report adds nothing.
-create view run_usage_wire as
-select r.workspace_id, r.run_id, (select json_build_object(
+create function _run_usage(p_ws text, p_run_id text) returns table (body json) language sql stable as $$
+  select json_build_object(
          'input_tokens', coalesce(sum(l.input_tokens), 0), 'output_tokens', coalesce(sum(l.output_tokens), 0),
          'total_tokens', coalesce(sum(l.input_tokens), 0) + coalesce(sum(l.output_tokens), 0),
          'total_cost', coalesce(sum(l.total_cost), 0), 'cost_currency', min(l.cost_currency),
          'tool_calls', coalesce(sum(l.tool_calls), 0), 'turns', coalesce(sum(l.turns), 0))
-         from lease l where l.workspace_id = r.workspace_id and l.run_id = r.run_id) as body
-  from run r;
+    from (select k.* from lease k where k.workspace_id = p_ws and k.run_id = p_run_id offset 0) l
+$$;
 
 create view task_usage_wire as
 select t.workspace_id, t.task_id, (select json_build_object(
@@ -174,7 +174,7 @@ select r.workspace_id, r.run_id, r.task_id, r.status, r.previous_run_id, r.queue
     where k.workspace_id = r.workspace_id and k.run_id = r.run_id offset 0) b on true
   left join lateral (select k.sequence from task_activity k
     where k.workspace_id = r.workspace_id and k.task_id = r.task_id offset 0) a on true
-  join run_usage_wire u on u.workspace_id = r.workspace_id and u.run_id = r.run_id
+  cross join lateral _run_usage(r.workspace_id, r.run_id) u
   cross join lateral (select _channel_json(
       r.workspace_id, r.task_id, r.run_id, r.network_channel, coalesce(t.identifier, t.title), b.metadata, (
         select e.at from event e where e.workspace_id = r.workspace_id and e.task_id = r.task_id
