@@ -1,5 +1,7 @@
 """Who may call: credentials, workspaces, agent names, sessions, keys."""
 
+import asyncio
+from contextlib import AsyncExitStack
 from secrets import token_hex
 
 import msgspec
@@ -91,6 +93,29 @@ async def test_a_session_belongs_to_the_agent_name_that_used_it_first(client_as:
     assert code_of(answer) == "403 identity_mismatch"
     assert evidence_of(answer) == {"session_id": session}
     assert (await first.post("/api/agent/attend")).status_code == 200
+
+
+async def test_a_crowd_of_sessions_is_seen_whoever_holds_their_rows(
+    client_as: Client, own_db: Database
+) -> None:
+    agents = [await client_as(ADMIN, X_Agent_Name=f"a{n}", X_Session_ID=f"s{n}") for n in range(40)]
+    for agent in agents:
+        assert (await agent.post("/api/agent/attend")).status_code == 200
+    fresh, began = Dispatcher(OWN_ROUTES, parts(own_db)), await own_db.one("select lease_now()")
+    async with AsyncExitStack() as stack:
+        again = [
+            await stack.enter_async_context(client_of(fresh, **dict(agent.headers)))
+            for agent in agents
+        ]
+        again[7].headers["X-Agent-Name"] = "another"
+        async with own_db.transaction() as other:
+            await other.run("select from agent_session where session_id < 's2' for update")
+            answers = await asyncio.gather(*(agent.get("/api/whoami") for agent in again))
+    assert began is not None
+    later = "select from agent_session where updated_at > %(began)s"
+    assert len(await own_db.many(later, began=began[0])) == 28
+    assert [n for n, answer in enumerate(answers) if answer.status_code != 200] == [7]
+    assert code_of(answers[7]) == "403 identity_mismatch"
 
 
 async def test_a_key_of_one_workspace_sees_no_other(client_as: Client) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
 from server import limits
 from server.api import headers as read
+from server.api.batch import Batcher
 from server.api.context import EVERY_WORKSPACE, Caller, make_caller
 from server.api.headers import Headers
 from server.api.query import query_pairs
@@ -19,7 +21,7 @@ from server.rules.ids import is_id
 from server.rules.tickets import open_ticket
 from server.rules.tokens import api_key_hash
 from server.store.keys import KeyRow, find_key, find_key_by_id, touch_key
-from server.store.sessions import attend_session, register_session, see_session
+from server.store.sessions import attend_session, register_session, see_sessions
 from server.store.workspaces import WorkspaceRow, find_workspace
 from server.telemetry import AuthFailed, occur
 
@@ -53,6 +55,12 @@ class Session(NamedTuple):
     offer: tuple[str | None, tuple[str, ...]] | None = None
 
 
+class Seen(NamedTuple):
+    """A session that is alive."""
+
+    one: str
+
+
 class Identity:
     """Knows callers; what it remembers is at most 5 s old and may be forgotten at any time."""
 
@@ -68,6 +76,9 @@ class Identity:
         self._finding: dict[bytes, asyncio.Future[KeyRow | None]] = {}
         self._workspaces: dict[str, WorkspaceRow] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
+        # One a workspace: thousands of agents show themselves in the same quarter of a minute,
+        # and no workspace waits for another.
+        self._seeing: dict[str, Batcher[Seen, str | None]] = {}
         self._failures = Failures()
         self._buckets = Buckets(rate_limit) if rate_limit else None
 
@@ -239,7 +250,7 @@ class Identity:
         known = self._sessions.get(place)
         now = time.monotonic()
         if known is None or not _fresh(known, now):
-            owner = await see_session(self._db, workspace_id, session_id)
+            owner = await self._seers(workspace_id).submit(workspace_id, Seen(session_id))
             if owner is None:
                 return
             offer = known.offer if known else None
@@ -247,6 +258,17 @@ class Identity:
             known = self._sessions[place] = Session(owner, now, offer)
         if known.agent_name != agent_name:
             raise Problem("identity_mismatch", session_id=session_id)
+
+    def _seers(self, workspace_id: str) -> Batcher[Seen, str | None]:
+        if workspace_id not in self._seeing:
+            make_room(self._seeing)
+            most = limits.SESSIONS_SEEN_TOGETHER_COUNT
+            self._seeing[workspace_id] = Batcher("session", self._owners, most, 0, lambda _: True)
+        return self._seeing[workspace_id]
+
+    async def _owners(self, workspace_id: str, seen: Sequence[Seen]) -> list[str | None]:
+        owners = await see_sessions(self._db, workspace_id, [session.one for session in seen])
+        return [owners.get(session.one) for session in seen]
 
 
 def _fresh(session: Session, now: float) -> bool:

@@ -4,17 +4,27 @@ from typing import Any
 
 from server.db.pool import Database
 
-SEE_SESSION = """
-update agent_session set updated_at = lease_now()
- where workspace_id = %(workspace_id)s and session_id = %(session_id)s
-returning agent_name
+# Never waits: who holds a session notes the same.
+SEE_SESSIONS = """
+with free as (
+  select l.ctid as place
+    from unnest(%(sessions)s::text[]) x (session_id)
+    cross join lateral (select k.ctid from agent_session k
+      where k.workspace_id = %(workspace_id)s and k.session_id = x.session_id
+        for no key update skip locked) l
+), seen as (
+  update agent_session s set updated_at = lease_now() from free f where s.ctid = f.place
+)
+select k.session_id, k.agent_name
+  from unnest(%(sessions)s::text[]) x (session_id)
+  cross join lateral (select k.session_id, k.agent_name from agent_session k
+    where k.workspace_id = %(workspace_id)s and k.session_id = x.session_id offset 0) k
 """
 
 
-async def see_session(db: Database, workspace_id: str, session_id: str) -> str | None:
-    """Notes that a session is alive; answers whose it is, None if it is not known."""
-    row = await db.one(SEE_SESSION, workspace_id=workspace_id, session_id=session_id)
-    return row[0] if row else None
+async def see_sessions(db: Database, workspace_id: str, sessions: list[str]) -> dict[str, str]:
+    """Notes that sessions are alive; answers whose each is, of those that are known."""
+    return dict(await db.many(SEE_SESSIONS, workspace_id=workspace_id, sessions=sessions))
 
 
 REGISTER_SESSION = """
