@@ -153,11 +153,11 @@ LeaseExpired = Occurrence(
 RunQuarantined = Occurrence(
     "run_quarantined", WARN, _counter("worklease_runs_quarantined", "Crash loops stopped.")
 )
-RunEnded = Occurrence(
-    "run_ended",
-    DEBUG,
-    _counter("worklease_runs_ended", "Runs that ended.", "outcome", "failure_kind"),
-    _histogram("worklease_run_duration_seconds", "Time from claim to end.", "outcome"),
+RunsEnded = Occurrence(
+    "runs_ended", None, _counter("worklease_runs_ended", "Ended.", "outcome", "failure_kind")
+)
+RunHeld = Occurrence(
+    "run_held", valued=_histogram("worklease_run_duration_seconds", "Claim to end.", "outcome")
 )
 RunTaken = Occurrence(
     "run_taken",

@@ -10,7 +10,7 @@ from tests import books, recount
 from tests.factories import Agent, Workspace
 from tests.world import World
 
-KEEP = "select keep_digests(%s, %s)"
+KEEP = "select events from keep_digests(%s, %s)"
 POSITION = "select sequence from digest_position where workspace_id = %s"
 
 

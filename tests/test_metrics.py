@@ -1,6 +1,7 @@
 """Metrics that tell how long things took, and how much there was."""
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -61,6 +62,38 @@ def test_each_event_is_counted_once_by_whichever_server(lonely: World) -> None:
     for _ in range(2):
         lonely.run(digests.run_once)
     assert counted() - before == len(workspace.log()) - events == 2
+
+
+def _ended() -> Counter[tuple[str, str]]:
+    each = re.compile(
+        r'^worklease_runs_ended_total{failure_kind="(.*)",outcome="(.*)"} (\S+)$', re.M
+    )
+    found = each.findall(telemetry.exposition().decode())
+    return Counter({(outcome, kind): int(float(count)) for kind, outcome, count in found})
+
+
+def test_each_end_of_a_run_is_counted_once_however_it_came(lonely: World) -> None:
+    workspace = lonely.workspace()
+    agent, runs, tasks = workspace.agent(), "/api/runs", "/api/tasks"
+    lonely.run(digests.run_once)
+    before = _ended()
+    agent.work(workspace.task(max_attempts=1).id, "complete")
+    for kind in ("error", "no_such_file"):
+        workspace.task(max_attempts=1)
+        agent.claim().fail(failure_kind=kind)
+    workspace.task(deadline_seconds=5, max_attempts=1)
+    agent.claim()
+    lonely.advance(6)
+    workspace.sweep()
+    for how in (f"{runs}/{{run}}/fail", "/api/task-runs/{run}/cancel", f"{tasks}/{{task}}/cancel"):
+        task = workspace.task(max_attempts=1)
+        path = how.format(run=agent.claim().run_id, task=task.id)
+        workspace.operator.post(path, reason="enough")
+    lonely.run(digests.run_once)
+    assert _ended() - before == {
+        ("completed", ""): 1, ("failed", "error"): 1, ("failed", "other"): 1,
+        ("failed", "deadline_exceeded"): 1, ("failed", "operator_forced"): 1, ("canceled", ""): 2,
+    }  # fmt: skip
 
 
 def test_refusals_of_waits_beyond_the_quota_are_counted(world: World) -> None:

@@ -169,6 +169,20 @@ def test_all_workspaces_are_for_admins(workspace: Workspace) -> None:
         workspace.operator.get("/api/scheduler", workspace="*")
     with refused(404, "workspace_not_found"):
         workspace.operator.post("/api/scheduler/pause?workspace=*")
+    with refused(404, "workspace_not_found"):
+        workspace.operator.post("/api/scheduler/pause", workspace="*")
+
+
+def test_a_body_may_name_the_workspaces_that_are_stopped(lonely: World) -> None:
+    one, other = lonely.workspace(), lonely.workspace()
+    for each in (one, other):
+        each.task()
+    pause = "/api/scheduler/pause"
+    assert lonely.admin.post(pause, workspace=one.name).scheduler.paused_scope == "workspace"
+    assert (one.agent().claims(), len(other.agent().claims())) == ([], 1)
+    assert lonely.admin.post(pause, workspace="*").scheduler.paused_scope == "all"
+    with refused(422, "validation_failed"):
+        lonely.admin.post(f"{pause}?workspace={one.name}", workspace="*")
 
 
 def test_one_switch_stops_all_workspaces(lonely: World) -> None:

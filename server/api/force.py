@@ -10,7 +10,6 @@ from server.contract.force import (
 )
 from server.contract.runs import RunResponse
 from server.store import force
-from server.telemetry import RunEnded, occur
 
 
 async def force_release(
@@ -71,7 +70,6 @@ async def fail(
         metadata=metadata.text if metadata else None,
     )
     ctx.services.hub.changed(ctx.workspace_id, done.offers)
-    occur(RunEnded, outcome="failed", failure_kind="operator_forced")
     return Encoded(done.body.encode())
 
 
@@ -94,6 +92,4 @@ async def again(
         bulk=bulk,
     )
     ctx.services.hub.changed(ctx.workspace_id, made.offers)
-    if recover and not made.replayed:
-        occur(RunEnded, outcome="failed", failure_kind="operator_forced")
     return Encoded(made.body.encode(), replayed=made.replayed)

@@ -14,7 +14,7 @@ from server.db.pool import Asked
 from server.rules.tokens import made_here, parse_claim_token
 from server.store import leases
 from server.store.leases import CallAnswer
-from server.telemetry import LeaseOperation, RunEnded, occur
+from server.telemetry import LeaseOperation, RunHeld, occur
 
 LOUD: Final = "loud"
 Changed = Callable[[str, int], None]
@@ -110,15 +110,14 @@ class Holding:
         """Ends a run with its result."""
         answer = _good("complete", await self._completes.submit(workspace_id, call))
         if not answer.replayed:
-            occur(RunEnded, value=_seconds(answer), outcome="completed", failure_kind="")
+            occur(RunHeld, value=_seconds(answer), outcome="completed")
         return answer
 
     async def fail(self, workspace_id: str, call: LeaseCall) -> CallAnswer:
         """Ends a run with its error."""
         answer = _good("fail", await self._fails.submit(workspace_id, call))
         if not answer.replayed:
-            kind = "error" if call.fields["failure_kind"] == "error" else "other"
-            occur(RunEnded, value=_seconds(answer), outcome="failed", failure_kind=kind)
+            occur(RunHeld, value=_seconds(answer), outcome="failed")
         return answer
 
     async def release(self, workspace_id: str, call: LeaseCall) -> CallAnswer:

@@ -20,7 +20,7 @@ from server.contract.runs import RunResponse
 from server.errors import Problem, unfit
 from server.store import manual
 from server.store.base import Repeatable
-from server.telemetry import ClaimServed, LeaseOperation, RunEnded, occur
+from server.telemetry import ClaimServed, LeaseOperation, occur
 
 
 async def claim_run(
@@ -59,10 +59,7 @@ async def complete_run(
     ctx: Context, run_id: RunId, body: RunCompleteRequest
 ) -> Encoded[RunResponse]:
     """Ends a run with its result."""
-    held = await _end(ctx, "complete", run_id, body, result=plain(body.result))
-    if not held.replayed:
-        occur(RunEnded, outcome="completed", failure_kind="")
-    return _told(held)
+    return _told(await _end(ctx, "complete", run_id, body, result=plain(body.result)))
 
 
 async def fail_run(ctx: Context, run_id: RunId, body: RunFailRequest) -> Encoded[RunResponse]:
@@ -72,9 +69,6 @@ async def fail_run(ctx: Context, run_id: RunId, body: RunFailRequest) -> Encoded
         retryable=body.retryable, retry_after_seconds=body.retry_after_seconds,
         metadata=plain(body.metadata),
     )  # fmt: skip
-    if not held.replayed:
-        kind = "error" if body.failure_kind == "error" else "other"
-        occur(RunEnded, outcome="failed", failure_kind=kind)
     return _told(held)
 
 

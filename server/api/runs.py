@@ -17,7 +17,6 @@ from server.contract.runs import (
 )
 from server.errors import Problem
 from server.store import runs, tasks
-from server.telemetry import RunEnded, occur
 
 LEASED: Final = frozenset(("claimed", "starting", "running"))
 
@@ -72,5 +71,4 @@ async def cancel_run(ctx: Context, run_id: RunId, body: CancelRequest) -> Encode
         metadata=body.metadata.text if body.metadata else None,
     )
     ctx.services.hub.changed(ctx.workspace_id, offers)
-    occur(RunEnded, outcome="canceled", failure_kind="")
     return Encoded(told.encode())

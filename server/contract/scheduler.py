@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from server import limits
-from server.contract.base import Answer, PageQuery, Reason, Request, Time
+from server.contract.base import Answer, PageQuery, Reason, Request, Time, WorkspaceSelector
 from server.contract.runs import Run
 from server.contract.tasks import TaskSummary
 
@@ -35,12 +35,14 @@ class SchedulerResponse(Answer):
 class SchedulerReasonRequest(Request):
     """Why claims are stopped, or go on."""
 
+    workspace: WorkspaceSelector | None = None
     reason: Reason | None = None
 
 
 class DrainRequest(Request):
     """Why claims are stopped, and how long to wait for those that are held."""
 
+    workspace: WorkspaceSelector | None = None
     reason: Reason | None = None
     timeout_seconds: Annotated[int, Meta(ge=0, le=limits.DRAIN_LIMIT_SECONDS)] = 60
 

@@ -12,6 +12,7 @@ from server.telemetry import (
     QueueAged,
     QueueMeasured,
     RunsCounted,
+    RunsEnded,
     RunsStuck,
     TasksCounted,
     occur,
@@ -30,10 +31,12 @@ async def run_once(db: Asked) -> int:
     """A bounded number of passes in each workspace whose log has gone on; how many events."""
 
     async def keep(workspace_id: str) -> int:
-        events = await digests.keep_digests(db, workspace_id, limits.DIGEST_PASS_EVENTS)
+        kept = await digests.keep_digests(db, workspace_id, limits.DIGEST_PASS_EVENTS)
         # Every event passes here once, whichever server wrote it.
-        occur(EventsWritten, count=events)
-        return events
+        occur(EventsWritten, count=kept.events)
+        for end in kept.ended:
+            occur(RunsEnded, **end)
+        return kept.events
 
     async def catch_up(workspace_id: str) -> int:
         passes, size = limits.DIGEST_PASSES_COUNT, limits.DIGEST_PASS_EVENTS

@@ -1,5 +1,7 @@
 """The digest: what dashboards and inboxes count, kept behind the log."""
 
+from typing import Any, NamedTuple
+
 from server.db.pool import Asked
 
 LAGGING_WORKSPACES = """
@@ -17,14 +19,20 @@ async def lagging_workspaces(db: Asked) -> list[str]:
     return [row[0] for row in await db.many(LAGGING_WORKSPACES)]
 
 
-KEEP_DIGESTS = "select keep_digests(%(workspace_id)s, %(limit)s)"
+KEEP_DIGESTS = "select events, ended from keep_digests(%(workspace_id)s, %(limit)s)"
 
 
-async def keep_digests(db: Asked, workspace_id: str, limit: int) -> int:
-    """Brings the digests of a workspace further; how many events."""
+class Kept(NamedTuple):
+    """How many events were taken in; `ended` has outcome, failure_kind and count of runs."""
+
+    events: int
+    ended: list[dict[str, Any]]
+
+
+async def keep_digests(db: Asked, workspace_id: str, limit: int) -> Kept:
+    """Brings the digests of a workspace further."""
     [row] = await db.many(KEEP_DIGESTS, workspace_id=workspace_id, limit=limit)
-    events: int = row[0]
-    return events
+    return Kept(row[0], row[1] or [])
 
 
 MEASURE_GAUGES = "select gauge, label, amount from measure_gauges()"

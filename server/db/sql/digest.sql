@@ -222,9 +222,27 @@ returns table (task_id text, activity bigint) language sql stable as $$
    group by x.task_id
 $$;
 
--- Brings the digests of a workspace a bounded number of events further; answers how many. One server does it at
--- a time. The rows may be newer than the events: what comes later takes those tasks up again.
-create function keep_digests(p_workspace_id text, p_limit int) returns int language plpgsql
+-- How the runs ended whose ends stand in a stretch of the log, and how many each way.
+create function _ends(p_ws text, p_after bigint, p_to bigint) returns json language sql stable as $$
+  select json_agg(json_build_object('outcome', x.outcome, 'failure_kind', x.failure_kind, 'count', x.count))
+    from (select case when e.event_type = 'task.run_completed' then 'completed'
+                      when e.event_type = 'task.run_canceled' then 'canceled' else 'failed' end as outcome,
+                 case when e.event_type in ('task.run_completed', 'task.run_canceled') then ''
+                      when e.event_type <> 'task.run_failed' then 'operator_forced'
+                      when e.payload ->> 'failure_kind' in ('error', 'deadline_exceeded')
+                        then e.payload ->> 'failure_kind'
+                      else 'other' end as failure_kind, count(*) as count
+            from event e
+           where e.workspace_id = p_ws and e.sequence > p_after and e.sequence <= p_to
+             and e.event_type in ('task.run_completed', 'task.run_canceled', 'task.run_failed',
+               'task.run_operator_forced_fail', 'task.run_recovered_from_attention')
+           group by 1, 2) x
+$$;
+
+-- Brings the digests of a workspace a bounded number of events further; answers how many, and how runs ended by
+-- them: each event passes here once. One server does it at a time. The rows may be newer than the events: what
+-- comes later takes those tasks up again.
+create function keep_digests(p_workspace_id text, p_limit int, out events int, out ended json) language plpgsql
 -- Planned for so many rows, which are joined with each other.
 set plan_cache_mode = force_custom_plan set enable_seqscan = off set jit = off as $$
 declare
@@ -240,10 +258,13 @@ begin
   end if;
   select p.sequence into v_from from digest_position p
    where p.workspace_id = p_workspace_id for no key update skip locked;
+  events := 0;
   if v_from is null then
-    return 0;
+    return;
   end if;
   v_to := least(_newest_event(p_workspace_id), v_from + p_limit);
+  events := v_to - v_from;
+  ended := _ends(p_workspace_id, v_from, v_to);
   select array_agg(x.task_id), array_agg(x.activity) into v_tasks, v_activity
     from _behind(p_workspace_id, v_from, v_to, v_late, p_limit) x;
   if v_tasks is not null then
@@ -262,7 +283,6 @@ begin
        where o.workspace_id = p_workspace_id and (o.scope, o.owner_kind, o.owner_ref, o.network_channel, o.origin_kind)
              = (g.scope, g.owner_kind, g.owner_ref, g.network_channel, g.origin_kind)
          and o.label <> 'at' and o.amount <> 0);
-  return v_to - v_from;
 end $$;
 
 create type mark as (
