@@ -16,8 +16,8 @@ from tests.proof.part import Bounds, Part, Told
 
 # By name, what is tried and the share of the time it gets.
 PARTS: Final[dict[str, tuple[Part, float]]] = {
-    "histories": (histories.prove, 9.5),
-    "mutants": (mutants.prove, 6.5),
+    "histories": (histories.prove, 10.5),
+    "mutants": (mutants.prove, 5.5),
     "fuzz": (fuzz.prove, 3.3),
     "access": (access.prove, 1),
 }
