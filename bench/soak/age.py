@@ -97,6 +97,8 @@ def _drive(
 def held_snapshot(conninfo: str) -> Iterator[None]:
     """A transaction that somebody forgot: what it may still see, nothing clears away."""
     with psycopg.connect(conninfo) as forgotten:
+        # A cluster that ends forgotten transactions by itself is not to end this one.
+        forgotten.execute("set local idle_in_transaction_session_timeout = 0")
         forgotten.execute("set transaction isolation level repeatable read")
         forgotten.execute("select count(*) from workspace")
         yield
