@@ -17,6 +17,7 @@ from bench.stage import percentiles
 
 START_SECONDS = 60
 WARM_UP_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 STEP_SECONDS = 300
 TAKE_OVER_SECONDS = 90
 # How long a completion may take that a worker hands in.
@@ -78,7 +79,7 @@ class Program:
 
 
 def jobs_per_second(program: Program, how: str, seconds: float) -> float:
-    """Jobs whose end is committed, per second, while there are more than enough."""
+    """Jobs whose end is committed, per second, while there are some left."""
     program.do("fill", program.peer.fills[how])
     program.run("vacuum (analyze)")
     program.run("checkpoint")
@@ -87,16 +88,18 @@ def jobs_per_second(program: Program, how: str, seconds: float) -> float:
         program.begun("work", how) as process,
     ):
         _until_begun(connection, program, how)
-        counts = []
-        for pause in (WARM_UP_SECONDS, seconds):
-            time.sleep(pause)
+        time.sleep(WARM_UP_SECONDS)
+        counts = [(time.monotonic(), _count(connection, program.peer))]
+        while counts[-1][1] and counts[-1][0] < counts[0][0] + seconds:
+            time.sleep(LOOK_SECONDS)
             counts.append((time.monotonic(), _count(connection, program.peer)))
         if process.poll() is not None:
             raise SystemExit(f"{program.peer.name} ended early, see {program.log}")
-    (began, before), (ended, after) = counts
-    if not after:
+    busy = [(at, left) for at, left in counts if left]
+    if len(busy) < 2:
         raise SystemExit(f"{program.peer.name} {how}: too few jobs were queued")
-    return float((before - after) / (ended - began))
+    (began, before), (ended, after) = busy[0], busy[-1]
+    return (before - after) / (ended - began)
 
 
 def _until_begun(connection: "psycopg.Connection[Any]", program: Program, how: str) -> None:

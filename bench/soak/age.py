@@ -56,13 +56,15 @@ class Lengths(NamedTuple):
 def age(stage: Stage, lengths: Lengths, measured: dict[str, Metrics]) -> None:
     """One database grows old: fresh, beside an old snapshot, then with runs that have ended."""
     fast = 3 * lengths.normal + lengths.full_speed + 6 * lengths.warm_up
-    paced = lengths.normal + lengths.paced + 2 * lengths.warm_up
+    # At this speed a 99th percentile wants a minute.
+    minute = 3 * lengths.normal
+    paced = minute + lengths.paced + 2 * lengths.warm_up
     stage.queue(DATABASE, round(fast * JOBS_PER_SECOND + paced * RATE))
     stage.cluster.ask(DATABASE, WARM)
     with stage.serving_on(DATABASE) as serving:
         measured["one_agent"] = _drive(serving, lengths, lengths.normal / 2, agents=1)
         measured["full_speed"] = _drive(serving, lengths, lengths.normal)
-        measured["paced"] = _drive(serving, lengths, lengths.normal, RATE)
+        measured["paced"] = _drive(serving, lengths, minute, RATE)
         with held_snapshot(stage.cluster.conninfo(DATABASE)):
             measured["full_speed_old_snapshot"] = _drive(serving, lengths, lengths.full_speed)
             measured["full_speed_old_snapshot_end"] = _drive(serving, lengths, lengths.normal / 2)
