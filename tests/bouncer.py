@@ -24,6 +24,8 @@ listen_addr =
 listen_port = {port}
 unix_socket_dir = {directory}
 max_client_conn = 1000
+# As the README advises: what PostgreSQL does not take is answered soon.
+query_wait_timeout = 5
 # A run makes many databases and looks at each for a moment.
 server_idle_timeout = 5
 """
