@@ -483,8 +483,10 @@ create function _priority_name(p_priority smallint) returns text language sql st
   select case p_priority when 10 then 'low' when 20 then 'medium' when 30 then 'high' else 'urgent' end
 $$;
 
--- For statements over more than 200 rows: from here to the end of the transition they are planned for what they get,
--- where the cached plan for a few (server/db/sql/planner.sql) would join them row by row.
+-- For statements over many rows: from here to the end of the transition they are planned for what they get, where
+-- the cached plan for a few (server/db/sql/planner.sql) would join them row by row.
+create function _are_many(p_rows int) returns boolean language sql immutable as $$ select p_rows > 200 $$;
+
 create function _plan_for_many() returns void language plpgsql as $$
 begin
   perform set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_hashjoin', 'on', true);
@@ -501,7 +503,7 @@ language plpgsql as $$
 declare
   v_open int;
 begin
-  if cardinality(p_events) > 200 then
+  if _are_many(cardinality(p_events)) then
     perform _plan_for_many();
   end if;
   perform 1 from workspace_lock l where l.workspace_id = p_ws and l.name = 'log' for no key update;
@@ -663,7 +665,7 @@ language plpgsql as $$
 declare
   v_events new_event[];
 begin
-  if cardinality(p_runs) > 200 then
+  if _are_many(cardinality(p_runs)) then
     perform _plan_for_many();
   end if;
   -- Demands first, each distinct set once: a missing lane is made before anything is queued in it.
@@ -758,7 +760,7 @@ begin
       exit when v_left = 0;
       v_level := v_level[:v_left];
     end if;
-    if cardinality(v_level) > 200 then
+    if _are_many(cardinality(v_level)) then
       perform _plan_for_many();
     end if;
     perform _lock_tasks(p_ws, v_level);
@@ -855,7 +857,7 @@ begin
   end if;
   events := '{}';
   loop
-    if cardinality(v_front) > 200 then
+    if _are_many(cardinality(v_front)) then
       perform _plan_for_many();
     end if;
     -- The status of a task, first rule that matches.
@@ -1220,8 +1222,8 @@ create function _bulk_answer(p_ws text, p_ids jsonb) returns text language sql a
     left join task t on t.workspace_id = p_ws and t.task_id = i.x ->> 'id'
 $$;
 
--- Locks the parents and dependencies of new tasks that were there before: neither may change status or vanish
--- meanwhile.
+-- Locks the parents and dependencies of new tasks that were there before, one by one as _lock_tasks() does: neither
+-- may change status or vanish meanwhile.
 create function _hold_others(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
 begin
   perform 1 from (select distinct w.id from unnest(p_tasks) t
@@ -1290,7 +1292,7 @@ begin
            array_agg(x.id order by x.n) filter (where x.approval_policy = 'manual'),
            jsonb_agg(jsonb_build_object('id', x.id, 'ref', x.ref) order by x.n)
       into v_bound, v_parented, v_profiled, v_gated, v_ids from unnest(v_tasks) x;
-    if cardinality(v_tasks) + v_bound > 200 then
+    if _are_many(cardinality(v_tasks) + v_bound) then
       perform _plan_for_many();
     end if;
     if v_bound > 0 then
@@ -2074,7 +2076,8 @@ begin
 end $$;
 
 -- Locks runs about to end behind their tasks, with the tasks that wait for these: one sorted statement, so that two
--- batches meet in order. Edges added meanwhile are met by _settle(). Answers the time by which they are held.
+-- batches meet in order (as _lock_tasks(), which would cost each completion a statement more). Edges added meanwhile
+-- are met by _settle(). Answers the time by which they are held.
 create function _hold(p_ws text, p_runs text[]) returns timestamptz language plpgsql as $$
 begin
   perform 1

@@ -44,6 +44,7 @@ ASKED = {
     "inbox, unread": INBOX.format(more=', "unread": true'),
     "gauges": "select * from measure_gauges()",
 }
+KEEP = "select events from keep_digests('bench', 5000)"
 TIMES = 7
 
 
@@ -91,9 +92,7 @@ def _fill(db: "psycopg.Connection[tuple[int]]", tasks: int) -> None:
 
 def _keep(db: "psycopg.Connection[tuple[int]]", tasks: int) -> None:
     began, cpu, events = time.perf_counter(), 0.0, 0
-    while kept := (db.execute("select events from keep_digests('bench', 5000)").fetchone() or (0,))[
-        0
-    ]:
+    while kept := sum(db.execute(KEEP).fetchone() or ()):
         events += kept
         if events == min(100_000, tasks):
             cpu = time.perf_counter() - began

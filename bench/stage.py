@@ -67,7 +67,6 @@ class Stage:
         with self.serving_on(FILLED) as run:
             for _ in range(FILLED_BULKS):
                 run.post("/api/tasks/bulk", bulk(BULK))
-        self.cluster.execute(FILLED, PATIENT)
         self.cluster.execute(FILLED, KEEP_UP)
         self.cluster.execute(FILLED, "vacuum (analyze)")
 
@@ -77,6 +76,7 @@ class Stage:
         self.cluster.execute(EMPTY, "create extension pg_prewarm")
         with self.serving_on(EMPTY):
             pass
+        self.cluster.execute(EMPTY, PATIENT)
 
     def queue(self, database: str, count: int) -> None:
         """Makes a database with this many queued runs, if it is not there yet."""
@@ -87,7 +87,6 @@ class Stage:
         self.cluster.make(database, EMPTY)
         with self.serving_on(database) as run:
             run.post("/api/tasks/bulk", bulk(first))
-        self.cluster.execute(database, PATIENT)
         self.cluster.execute(database, KEEP_UP)
         with psycopg.connect(self.cluster.conninfo(database)) as connection:
             # The copies are whole, so their foreign keys need no look.

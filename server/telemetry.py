@@ -154,10 +154,11 @@ RunQuarantined = Occurrence(
     "run_quarantined", WARN, _counter("worklease_runs_quarantined", "Crash loops stopped.")
 )
 RunsEnded = Occurrence(
-    "runs_ended", None, _counter("worklease_runs_ended", "Ended.", "outcome", "failure_kind")
+    "runs_ended", None, _counter("worklease_runs_ended", "Runs ended.", "outcome", "failure_kind")
 )
 RunHeld = Occurrence(
-    "run_held", valued=_histogram("worklease_run_duration_seconds", "Claim to end.", "outcome")
+    "run_held",
+    valued=_histogram("worklease_run_duration_seconds", "Time from claim to end.", "outcome"),
 )
 RunTaken = Occurrence(
     "run_taken",

@@ -40,7 +40,7 @@ begin
     v_task := _lock_task(p_workspace_id, p_task_id);
     if p_subtree then
       v_tasks := v_tasks || _drafts_below(p_workspace_id, p_task_id);
-      if cardinality(v_tasks) > 200 then
+      if _are_many(cardinality(v_tasks)) then
         perform _plan_for_many();
       end if;
       perform _lock_tasks(p_workspace_id, v_tasks);

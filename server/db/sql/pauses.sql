@@ -14,7 +14,7 @@ declare
 begin
   ready := '{}';
   while cardinality(v_level) > 0 loop
-    if cardinality(v_level) > 200 then
+    if _are_many(cardinality(v_level)) then
       perform _plan_for_many();
     end if;
     with marked as (

@@ -103,7 +103,7 @@ create function _log_scheduler(
   p_workspaces text[], p_now timestamptz, p_cause cause, p_type text, p_scope text, p_payload jsonb) returns void
 language plpgsql as $$
 begin
-  if cardinality(p_workspaces) > 200 then
+  if _are_many(cardinality(p_workspaces)) then
     perform _plan_for_many();
   end if;
   insert into event (workspace_id, sequence, event_type, actor_kind, actor_ref, origin_kind, origin_ref, payload, at,
