@@ -28,7 +28,7 @@ ENDED = "('completed', 'failed', 'canceled')"
 USED = """left join (select workspace_id, task_id,
              coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0) as tokens,
              coalesce(sum(total_cost), 0) as cost
-           from lease group by workspace_id, task_id) u
+           from lease where workspace_id = %(ws)s group by workspace_id, task_id) u
       on u.workspace_id = t.workspace_id and u.task_id = t.task_id"""
 FREE = """(t.status = 'ready' and t.paused_by_task_id is null
   and (t.max_total_tokens <= coalesce(u.tokens, 0)) is not true
@@ -244,7 +244,7 @@ def faults(
         db.execute("set local enable_nestloop = off")
         [[tasks]] = db.execute(TASKS, {"ws": workspace_id})
         if tasks > MANY:
-            db.execute("analyze")
+            db.execute(f"analyze {', '.join(TABLES)}".encode())
         found = {
             rule: [row[0] for row in db.execute(query.encode(), {"ws": workspace_id})]
             for rule, query in rules.items()

@@ -24,8 +24,7 @@ listen_addr =
 listen_port = {port}
 unix_socket_dir = {directory}
 max_client_conn = 1000
-# As the README advises: what PostgreSQL does not take is answered soon.
-query_wait_timeout = 5
+default_pool_size = {connections}
 # A run makes many databases and looks at each for a moment.
 server_idle_timeout = 5
 """
@@ -39,7 +38,7 @@ def found() -> str | None:
 class Bouncer:
     """A running PgBouncer in front of every database of a PostgreSQL."""
 
-    def __init__(self, program: str, conninfo: str) -> None:
+    def __init__(self, program: str, conninfo: str, connections: int = 20) -> None:
         account = Account.find()
         self._directory = Path(tempfile.mkdtemp(prefix="worklease-bouncer-"))
         target = {k: v for k, v in conninfo_to_dict(conninfo).items() if k != "dbname"}
@@ -47,7 +46,7 @@ class Bouncer:
         config.write_text(
             CONFIG.format(
                 target=" ".join(f"{key}='{value}'" for key, value in target.items()),
-                port=PORT, directory=self._directory,
+                port=PORT, directory=self._directory, connections=connections,
             )
         )  # fmt: skip
         config.chmod(0o600)

@@ -23,7 +23,7 @@ OTHERS = """
 select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
 """
 DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
-TASKS, WAITING, ROUNDS = 24, 6, 20
+TASKS, WAITING, ROUNDS = 24, 6, 12
 KEYS = ["a", "b", "c"]
 PATIENCE_LOST = b"Another transaction holds what this call needs"
 Call = tuple[str, str, Any]

@@ -38,7 +38,7 @@ def test_a_small_load_is_kept_whole(stage: Stage) -> None:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the load at full speed is a C program")
 def test_age_is_measured_beside_an_old_snapshot_and_finished_runs(stage: Stage) -> None:
     compile_drive(stage.directory)
-    lengths = age.Lengths(normal=1, full_speed=1, paced=1, finished=2000, warm_up=0.1)
+    lengths = age.Lengths(normal=0.5, full_speed=0.5, paced=0.5, finished=2000, warm_up=0.1)
     measured: dict[str, Metrics] = {}
     age.age(stage, lengths, measured)
     assert measured["finished"]["runs"] >= 2000

@@ -26,6 +26,7 @@ LOCKED: Final = "55P03"
 STOPPED: Final = "57014"
 UNAVAILABLE: Final = ("57P01", "57P02", "57P03", "53300")
 LOCK_MILLISECONDS: Final = 100
+CONNECT_SECONDS: Final = 5
 
 Row = tuple[Any, ...]
 
@@ -95,7 +96,8 @@ class problems:  # noqa: N801 - reads as a statement: with problems(connection)
         if state == REFUSED:
             evidence = msgspec.json.decode(error.diag.message_detail or "{}")
             raise Problem(error.diag.message_primary or "", **evidence) from None
-        if self._connection is not None and self._connection.broken:
+        broken = self._connection is not None and self._connection.broken
+        if broken and not isinstance(error, PoolTimeout):
             raise ConnectionLost from error
         if state in REPEATED:
             return
@@ -182,8 +184,7 @@ class Database:
     async def transaction(self) -> AsyncGenerator[Statements]:
         """Several statements that commit together."""
         with problems(None):
-            async with self._pool.connection() as connection, connection.transaction():
-                await self._limit.go_on(connection)
+            async with self._pool.connection() as connection, self._limit.transaction(connection):
                 yield Statements(connection)
 
     async def _repeat(self, method: str, statement: str, parameters: dict[str, Any]) -> Any:
@@ -225,7 +226,7 @@ async def open_pool(
     conninfo: str, size: int, wait_seconds: float, statement_seconds: float, *, lent: bool = False
 ) -> AsyncGenerator[Database]:
     """The pool of this process; lent: by a proxy, for a transaction at a time."""
-    limit = Limit("statement_timeout", int(statement_seconds * 1000), lent)
+    limit = Limit("statement_timeout", int(statement_seconds * 1000), lent, wait_seconds)
     pool = AsyncConnectionPool(
         steady(conninfo),
         min_size=min(2, size),
@@ -250,7 +251,7 @@ class Dedicated:
 
     def __init__(self, conninfo: str, *, lent: bool = False) -> None:
         self._conninfo = steady(conninfo)
-        self._limit = Limit("lock_timeout", LOCK_MILLISECONDS, lent)
+        self._limit = Limit("lock_timeout", LOCK_MILLISECONDS, lent, CONNECT_SECONDS)
         self._connection: AsyncConnection[Row] | None = None
 
     async def many(self, statement: str, /, **parameters: Any) -> list[Row]:
@@ -281,7 +282,7 @@ class Dedicated:
         if connection is None or connection.closed:
             with problems(None):
                 connection = await AsyncConnection.connect(
-                    self._conninfo, autocommit=True, connect_timeout=5
+                    self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS
                 )
                 await self._limit.begin(connection)
             self._connection = connection
