@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -64,6 +65,24 @@ BODIES: tuple[tuple[bytes, int, str], ...] = (
     (ABYSS, 422, "validation_failed"),
     (LARGE, 413, "body_too_large"),
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("offset", ["+18:46", "-23:59", "+00:00"])
+def test_a_time_may_have_any_offset(workspace: Workspace, offset: str) -> None:
+    """Also one that PostgreSQL does not know: it is the same moment in UTC."""
+    at = f"2031-01-27T12:00:00{offset}"
+    utc = f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    operator = workspace.operator
+    task = operator.post("/api/tasks", title="t", available_at=at).task
+    assert task.available_at == utc
+    task = operator.patch(f"/api/tasks/{task.id}", available_at=at, version=task.version).task
+    assert task.available_at == utc
+    key = workspace.world.admin.post(
+        "/api/keys", name=workspace.id, role="agent", expires_at=at
+    ).key
+    assert key.expires_at == utc
+    assert operator.get("/api/events", since=at).events == []
+    assert operator.get("/api/events", until=at).events
 
 
 @pytest.fixture

@@ -45,13 +45,17 @@ class FieldError(ValueError):
         super().__init__(message)
 
 
-def check_time(field: str, value: object) -> None:
-    """Refuses a time whose year in UTC has no four digits."""
-    if isinstance(value, datetime):
-        try:
-            value.astimezone(UTC)
-        except OverflowError:
-            raise FieldError(field, "range", "is not between the years 1 and 9999 in UTC") from None
+def in_utc(field: str, value: T) -> T:
+    """A time as PostgreSQL takes it, which knows no offset of 16 hours; all else as it is.
+
+    Raises FieldError if its year in UTC has no four digits.
+    """
+    if not isinstance(value, datetime):
+        return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise FieldError(field, "range", "is not between the years 1 and 9999 in UTC") from None
 
 
 class Encoded(Struct, Generic[T], frozen=True):

@@ -13,6 +13,7 @@ from server.contract.base import (
     PageQuery,
     Time,
     TimeInput,
+    in_utc,
 )
 from server.contract.references import RunSummary, TaskReference
 
@@ -87,3 +88,6 @@ class EventListQuery(PageQuery):
     since: TimeInput | None = None
     until: TimeInput | None = None
     order: Literal["asc", "desc"] = "asc"
+
+    def __post_init__(self) -> None:
+        self.since, self.until = in_utc("since", self.since), in_utc("until", self.until)

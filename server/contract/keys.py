@@ -14,7 +14,7 @@ from server.contract.base import (
     Request,
     Time,
     TimeInput,
-    check_time,
+    in_utc,
 )
 
 Role = Literal["viewer", "agent", "operator", "admin"]
@@ -77,7 +77,7 @@ class KeyCreateRequest(Request):
             raise FieldError("actor_kind", "exclusive", "is not for the role agent")
         if self.workspace == "*" and self.role != "admin":
             raise FieldError("workspace", "exclusive", "may be * for the role admin only")
-        check_time("expires_at", self.expires_at)
+        self.expires_at = in_utc("expires_at", self.expires_at)
 
 
 class KeyRotateRequest(Request):

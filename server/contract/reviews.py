@@ -22,7 +22,7 @@ from server.contract.base import (
     Selectors,
     Time,
     TimeInput,
-    check_time,
+    in_utc,
 )
 from server.contract.leases import Lease, LeaseProof, LeaseSeconds, check_lease_seconds
 from server.contract.profiles import ExecutionProfile, Guidance
@@ -215,7 +215,7 @@ class ReviewCreateRequest(Request):
     idempotency_key: IdempotencyKey | None = None
 
     def __post_init__(self) -> None:
-        check_time("deadline_at", self.deadline_at)
+        self.deadline_at = in_utc("deadline_at", self.deadline_at)
 
 
 class MissingWork(FreeJson):

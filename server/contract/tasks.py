@@ -27,7 +27,7 @@ from server.contract.base import (
     Usage,
     Version,
     WorkspaceSelector,
-    check_time,
+    in_utc,
 )
 from server.contract.dependencies import Dependency, DependencyReference
 from server.contract.events import Event
@@ -245,7 +245,7 @@ class TaskFields(SlotFields):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_time("available_at", self.available_at)
+        self.available_at = in_utc("available_at", self.available_at)
         self.tags = UNSET if self.tags is UNSET else sorted(set(self.tags))
 
 
@@ -296,5 +296,5 @@ class TaskPatchRequest(SlotPatch):
             raise FieldError("clear_owner", "exclusive", "excludes owner")
         self.owner = None if self.clear_owner is True else self.owner
         self.clear_owner = UNSET
-        check_time("available_at", self.available_at)
+        self.available_at = in_utc("available_at", self.available_at)
         self.tags = UNSET if self.tags is UNSET else sorted(set(self.tags))
