@@ -53,7 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     schema = group("schema", "the database's schema")
     add(schema, "apply", "make it, or bring it up to date", _schema_apply)
     add(schema, "version", "show which version the database has", _schema_version)
-    add(schema, "restored", "run this after a restore: no old fence is valid then", _restored)
+    add(
+        schema,
+        "restored",
+        "run this after a restore: what was claimed behind the backup fits no more",
+        _restored,
+    )
     key = group("key", "API keys of a running server")
     add(key, "list", "show the keys, without their secrets", _key_list)
     create = add(key, "create", "make a key; its secret is shown once", _key_create)

@@ -818,7 +818,9 @@ begin
       return;
     end if;
     v_now := lease_now();
-    v_review.fence := coalesce(v_review.fence, 0) + 1;
+    -- One asked for by hand counts by itself, but above what a restore has lifted the fence of its task to.
+    v_review.fence := 1 + greatest(v_review.fence, (select t.fence / 1000000 * 1000000 from task t
+      where t.workspace_id = p_workspace_id and t.task_id = v_review.task_id));
     if v_review.gating then
       update task t set fence = t.fence + 1, updated_at = v_now
        where t.workspace_id = p_workspace_id and t.task_id = v_review.task_id
