@@ -59,7 +59,7 @@ soak: $(READY) ## hold much at once, and grow old; takes under half an hour
 bench-peers: $(READY) ## measure other queues on PostgreSQL beside Worklease
 	$(BIN)/python -m bench.peers
 
-proof: $(READY) ## try to break every promise for a quarter of an hour, and report it
+proof: $(READY) ## try to break every promise for twenty minutes, and report it
 	$(BIN)/python -m tests.proof
 
 clean: ## remove .venv and what tools left behind

@@ -63,13 +63,16 @@ class Server:
         self._clients.append(client)
         return client
 
-    def workspace(self) -> tuple[Client, Client]:
-        """A new workspace: a client for its operator and one for its agent."""
+    def workspace(self, *agents: str) -> tuple[Client, ...]:
+        """A new workspace: a client for its operator, then one for each agent, else for `agent`."""
         name = f"test-{uuid4().hex[:12]}"
         self.admin.workspaces.create(name)
         operator = self.admin.keys.create("operator", "operator", workspace=name)
-        agent = self.admin.keys.create("agent", "agent", workspace=name)
-        return self.client(api_key=operator.secret), self.client(api_key=agent.secret)
+        keys = [
+            operator,
+            *(self.admin.keys.create(a, "agent", workspace=name) for a in agents or ("agent",)),
+        ]
+        return tuple(self.client(api_key=key.secret) for key in keys)
 
     def advance(self, seconds: float) -> None:
         """Move the server's clock forward; its loops see it at their next pass."""

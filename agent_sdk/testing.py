@@ -4,13 +4,16 @@ The fixture `worklease` starts one server for the whole test run, on an embedded
 directory of its own, and removes both at the end. Its clock can be moved: `worklease.advance`.
 """
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from agent_sdk.local import Server, running_server
+from agent_sdk.worker import Worker
 
-__all__ = ["Server", "running_server", "worklease"]
+__all__ = ["Server", "running", "running_server", "worklease"]
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +21,15 @@ def worklease() -> Iterator[Server]:
     """One server for all tests of the run."""
     with running_server(test_clock=True) as server:
         yield server
+
+
+@contextmanager
+def running(worker: Worker) -> Iterator[Worker]:
+    """The worker works within the block, in a thread of its own; at the end it is stopped."""
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        thread.join()

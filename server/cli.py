@@ -14,6 +14,7 @@ from typing import Any
 from server.config import Config, ConfigError, unknown_variables
 from server.db.keyfile import make_directory, secrets_in_use
 
+ROLES = ("viewer", "agent", "operator", "admin")
 Command = Callable[[Config, argparse.Namespace], int]
 
 
@@ -60,12 +61,15 @@ def _parser() -> argparse.ArgumentParser:
         _restored,
     )
     key = group("key", "API keys of a running server")
-    add(key, "list", "show the keys, without their secrets", _key_list)
+    listed = add(key, "list", "show the keys, without their secrets", _key_list)
+    listed.add_argument("--workspace", help="whose keys; * is all (default: the caller's own)")
     create = add(key, "create", "make a key; its secret is shown once", _key_create)
     create.add_argument("name")
-    create.add_argument("--role", default="agent", help="viewer, agent, operator or admin")
-    create.add_argument("--workspace", help="the workspace of the key; * is all")
-    create.add_argument("--agent-name", help="the agent it is for; may end in *")
+    create.add_argument("--role", default="agent", choices=ROLES, help="(default: agent)")
+    create.add_argument("--workspace", help="where it is valid; * is all, for the role admin")
+    create.add_argument(
+        "--agent-name", help="the agent it is for; may end in * (default: the key's name)"
+    )
     create.add_argument("--expires-at", help="RFC 3339 time")
     add(commands, "openapi", "print the OpenAPI document", _openapi)
     add(commands, "doctor", "check settings, files, database and server", _doctor)
@@ -94,7 +98,7 @@ def _serve(config: Config, _: argparse.Namespace) -> int:
         # Here as well as in every process, so that a fault is one sentence before anything starts.
         (schema.apply if config.migrate else schema.check)(conninfo)
         schema.admit(conninfo, secrets_in_use(config))
-        _greet(config)
+        _greet(config, schema.has_keys(conninfo))
         if config.workers == 1:
             serve.work(config, listener)
             return 0
@@ -105,11 +109,19 @@ def _serve(config: Config, _: argparse.Namespace) -> int:
             return serve.supervise(config, listener, mark_process_dead)
 
 
-def _greet(config: Config) -> None:
+def _greet(config: Config, has_keys: bool) -> None:
     print(f"Worklease serves {config.url}")
-    if not config.admin_key:
-        print(f"  admin key  {config.data_dir / 'admin.key'}")
-    print(f"  agent key  {config.data_dir / 'agent.key'} (agent_sdk finds it)", flush=True)
+    told = {"admin.key": "admin key  {}", "agent.key": "agent key  {} (agent_sdk finds it)"}
+    if config.admin_key:
+        del told["admin.key"]
+    for name, words in told.items():
+        path = config.data_dir / name
+        # The first server of a database makes them.
+        if path.exists() or not has_keys:
+            print(f"  {words.format(path)}")
+    if has_keys and not any((config.data_dir / name).exists() for name in told):
+        print("  keys       as they were made before; none is kept in this data directory")
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -184,10 +196,11 @@ def _discard(_: Config, chosen: argparse.Namespace) -> int:
 # ── key ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _key_list(config: Config, _: argparse.Namespace) -> int:
+def _key_list(config: Config, chosen: argparse.Namespace) -> int:
     cursor: str | None = ""
+    headers = {"X-Workspace": chosen.workspace} if chosen.workspace else {}
     while cursor is not None:
-        page = _call(config, "GET", "/api/keys", params={"cursor": cursor} if cursor else {})
+        page = _call(config, "GET", "/api/keys", headers, params={"cursor": cursor})
         for key in page["keys"]:
             agent = key["agent_name"] or "-"
             print(f"{key['id']}  {key['role']:<8}  {agent:<24}  {key['name']}")
@@ -200,20 +213,25 @@ def _key_create(config: Config, chosen: argparse.Namespace) -> int:
         "name": chosen.name, "role": chosen.role, "workspace": chosen.workspace,
         "agent_name": chosen.agent_name, "expires_at": chosen.expires_at,
     }  # fmt: skip
-    made = _call(config, "POST", "/api/keys", json=wanted)
+    made = _call(config, "POST", "/api/keys", {}, json=wanted)
+    print(f"{made['key']['id']}, whose text is shown this once:", file=sys.stderr)
     print(made["key"]["secret"])
     return 0
 
 
-def _call(config: Config, method: str, path: str, **request: Any) -> Any:
+def _call(config: Config, method: str, path: str, headers: dict[str, str], **request: Any) -> Any:
     import httpx2
 
     base = os.environ.get("WORKLEASE_URL") or config.url
-    headers = {"Authorization": f"Bearer {_admin_key(config)}"}
-    answer = httpx2.request(method, base.rstrip("/") + path, headers=headers, **request)
+    headers = {"Authorization": f"Bearer {_admin_key(config)}"} | headers
+    try:
+        answer = httpx2.request(method, base.rstrip("/") + path, headers=headers, **request)
+    except httpx2.TransportError as wrong:
+        raise ConfigError(f"no server answers at {base} (WORKLEASE_URL): {wrong}") from None
     if answer.is_error:
         try:
-            reason = answer.json()["error"]
+            told = answer.json()["diagnostic"]
+            reason = f"{told['message']} ({told['code']}, {told['evidence']})"
         except (ValueError, KeyError):
             reason = f"{base} answered {answer.status_code}"
         raise httpx2.HTTPError(reason)
@@ -222,7 +240,10 @@ def _call(config: Config, method: str, path: str, **request: Any) -> Any:
 
 def _admin_key(config: Config) -> str:
     given = os.environ.get("WORKLEASE_API_KEY") or config.admin_key
-    return given or (config.data_dir / "admin.key").read_text().strip()
+    path = config.data_dir / "admin.key"
+    if not given and not path.exists():
+        raise ConfigError(f"WORKLEASE_API_KEY: is not set, and there is no {path}")
+    return given or path.read_text().strip()
 
 
 # ── openapi, doctor ─────────────────────────────────────────────────────────────────────────────

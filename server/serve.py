@@ -78,9 +78,10 @@ def bind(config: Config) -> socket.socket:
     try:
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as wrong:
-        where = f"WORKLEASE_PORT: {config.port} on {config.host}"
         if wrong.errno == errno.EADDRINUSE:
-            raise ConfigError(f"{where} is taken; is another server running?") from None
+            taken = f"WORKLEASE_PORT: {config.port} on {config.host} is taken"
+            raise ConfigError(f"{taken}; is another server running?") from None
+        where = f"WORKLEASE_HOST and WORKLEASE_PORT: {config.host}, {config.port}"
         raise ConfigError(f"{where}: {wrong.strerror}") from None
 
 

@@ -67,6 +67,15 @@ BODIES: tuple[tuple[bytes, int, str], ...] = (
 )  # fmt: skip
 
 
+def test_what_is_no_choice_is_told_the_choices(workspace: Workspace) -> None:
+    with refused(422, "validation_failed") as told:
+        workspace.operator.post("/api/tasks", title="t", priority="asap")
+    assert told[0].message == "priority: must be one of high, low, medium, urgent"
+    with refused(400, "invalid_query") as told:
+        workspace.operator.get("/api/tasks", sort="size")
+    assert told[0].message == "sort: must be one of activity, created"
+
+
 @pytest.mark.parametrize("offset", ["+18:46", "-23:59", "+00:00"])
 def test_a_time_may_have_any_offset(workspace: Workspace, offset: str) -> None:
     """Also one that PostgreSQL does not know: it is the same moment in UTC."""
@@ -128,6 +137,7 @@ def test_a_bad_header_is_refused(
         ("/api/tasks?status=done", "status"), ("/api/tasks?include_drafts=maybe", "include_drafts"),
         ("/api/events?after_sequence=-1", "after_sequence"),
         ("/api/events?since=1767225600", "since"), ("/api/events?until=2026-01-01", "until"),
+        ("/api/events?since=9999-12-31T23:59:59-01:00", "since"),
         ("/api/tasks/x?limit=5", "limit"),
     ],
 )  # fmt: skip

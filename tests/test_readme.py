@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from agent_sdk import Client
 from agent_sdk.testing import Server
@@ -16,7 +17,7 @@ PROMISES = re.findall(r"^\| (P\d+) \|", README, re.MULTILINE)
 def test_the_worker_of_the_readme_does_what_its_clients_ask_for(
     worklease: Server, clients: tuple[Client, Client]
 ) -> None:
-    others = r"ctx\.spawn|gpu|worker\.review"
+    others = r"ctx\.spawn|gpu|worker\.review|client\.claims|def test_"
     worker, client, graph = (code for code in PYTHON if not re.search(others, code))
     with process(worklease, clients[1], worker):
         for code, answer in ((client, "Hello Ada"), (graph, "Hello report")):
@@ -72,6 +73,22 @@ def test_the_reviewer_of_the_readme_judges_what_the_worker_did(
         assert operator.wait(task.id, timeout=SOON).result == {"text": "Hello Ada"}
     (review,) = operator.reviews.of_task(task.id).reviews
     assert (review.outcome, review.reason) == ("approved", "polite")
+
+
+def test_the_agent_of_the_readme_without_a_handler_does_its_work(
+    worklease: Server, clients: tuple[Client, Client]
+) -> None:
+    (agent,) = (code for code in PYTHON if "client.claims" in code)
+    task = clients[0].tasks.create(title="Greet Ada", payload={"name": "Ada"})
+    with process(worklease, clients[1], agent):
+        assert clients[0].wait(task.id, timeout=SOON).result == {"text": "Hello Ada"}
+
+
+def test_the_test_of_the_readme_passes(worklease: Server) -> None:
+    (code,) = (code for code in PYTHON if "def test_" in code)
+    module: dict[str, Any] = {}
+    exec(code, module)
+    module["test_the_agent_greets"](worklease)
 
 
 def test_every_call_that_the_readme_names_is_there(clients: tuple[Client, Client]) -> None:

@@ -47,6 +47,13 @@ def test_a_port_that_is_taken_is_named(
         assert f"WORKLEASE_PORT: {port} on 127.0.0.1 is taken" in _refused(capsys)
 
 
+def test_an_address_of_another_machine_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORKLEASE_HOST", "192.0.2.1")
+    assert "WORKLEASE_HOST and WORKLEASE_PORT: 192.0.2.1, 0: " in _refused(capsys)
+
+
 def test_an_address_that_is_none_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

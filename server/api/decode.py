@@ -103,6 +103,13 @@ def _unreadable_members(raw: bytes) -> Problem:
     return faults.problem()
 
 
+def explained(error: msgspec.ValidationError, choices: tuple[str, ...]) -> str:
+    """What is wrong with a value; of an enum, what it may be."""
+    if choices and "enum value" in str(error):
+        return f"must be one of {', '.join(choices)}"
+    return PLACE.sub("", str(error))
+
+
 def _fault(field: str, rule: str, message: str) -> dict[str, str]:
     return {"field": field, "rule": rule, "message": message}
 
@@ -133,13 +140,13 @@ class Faults:
         ref = item.get("ref") if isinstance(item, dict) else None
         return {"index": int(index), "ref": ref, "field": field}
 
-    def add(self, path: str, error: msgspec.ValidationError) -> None:
+    def add(self, path: str, error: msgspec.ValidationError, choices: tuple[str, ...] = ()) -> None:
         cause = error.__cause__
         if isinstance(cause, FieldError):
             self.found.append(_fault(f"{path}{cause.field}", cause.rule, str(cause)))
             return
-        message = PLACE.sub("", str(error))
-        rule = next((rule for words, rule in RULES if words in message), "type")
+        message = explained(error, choices)
+        rule = next((rule for words, rule in RULES if words in str(error)), "type")
         self.found.append(_fault(path.rstrip("."), rule, message))
 
     def struct(self, shape: Shape, given: Any, path: str) -> Any:
@@ -189,7 +196,7 @@ class Faults:
         try:
             msgspec.convert(value, member.annotation)
         except msgspec.ValidationError as error:
-            self.add(f"{path}.", error)
+            self.add(f"{path}.", error, member.choices)
         return value
 
     def free(self, kind: type[FreeJson], value: Any, path: str) -> None:
@@ -208,7 +215,7 @@ def _neaten(member: Member, value: Any, is_patch: bool) -> Any:
     """Trims texts, folds enums, and drops what stands for absent."""
     if value is None:
         return value if is_patch else MISSING
-    if not (member.text or member.choice) or member.free is not None:
+    if not (member.text or member.choices) or member.free is not None:
         # A blank in the place of another type is absent as well, where absent is allowed.
         return MISSING if _is_blank(value) and _may_drop(member, is_patch) else value
     if member.many and isinstance(value, list):
@@ -231,4 +238,4 @@ def trim(member: Member, value: Any) -> Any:
     """A text without blanks at its ends, an enum in lower case; other values as they are."""
     if not isinstance(value, str):
         return value
-    return value.strip().lower() if member.choice else value.strip()
+    return value.strip().lower() if member.choices else value.strip()

@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from server.api.decode import MISSING, PLACE, trim
+from server.api.decode import MISSING, explained, trim
 from server.api.shape import Member, Shape
-from server.contract.base import Query
+from server.contract.base import FieldError, Query
 from server.errors import Problem
 
 Q = TypeVar("Q", bound=Query)
@@ -35,7 +35,11 @@ class QueryDecoder(Generic[Q]):
             value = _query_value(member, text)
             if value is not MISSING:
                 values[name] = value
-        return self._struct(**values)
+        try:
+            return self._struct(**values)
+        except FieldError as error:
+            message = f"{error.field}: {error}"
+            raise Problem("invalid_query", message, parameter=error.field) from None
 
 
 def query_pairs(raw: bytes) -> dict[str, str]:
@@ -68,7 +72,7 @@ def _query_value(member: Member, text: str) -> Any:
             # Or else a number would be the seconds since 1970.
             told = msgspec.convert(value, member.annotation)
     except msgspec.ValidationError as error:
-        message = f"{member.name}: {PLACE.sub('', str(error))}"
+        message = f"{member.name}: {explained(error, member.choices)}"
         raise Problem("invalid_query", message, parameter=member.name) from None
     if type(told) is int and not INTEGER.fullmatch(str(value)):
         message = f"{member.name}: Expected `int`, got `float`"

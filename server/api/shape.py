@@ -19,7 +19,8 @@ class Member(NamedTuple):
     struct: "Shape | None"
     free: type[FreeJson] | None
     text: bool
-    choice: bool
+    # The values of an enum.
+    choices: tuple[str, ...]
     many: bool
     limit_bytes: int | None
     # Of a list of Structs: how many there may be before the request is refused as a whole.
@@ -102,7 +103,12 @@ def _member(field: inspect.Field, annotation: Any) -> Member:
         struct=Shape(structs[0]) if structs else None,
         free=frees[0] if frees else None,
         text=bool(texts),
-        choice=any(isinstance(part, inspect.LiteralType) for part, _ in types),
+        choices=tuple(
+            str(value)
+            for part, _ in types
+            if isinstance(part, inspect.LiteralType)
+            for value in part.values
+        ),
         many=bool(lists),
         limit_bytes=limits[0] if limits else None,
         most=next((extra["most"] for _, extra in plain_types(field) if "most" in extra), None),

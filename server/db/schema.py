@@ -47,6 +47,7 @@ PARTS = (
 TAKE_LOCK = "select pg_advisory_xact_lock(%(lock)s)"
 KNOWN = "select to_regclass('schema_version') is not null"
 VERSION = "select version, compatible_from from schema_version"
+HAS_KEYS = "select exists (select from api_key)"
 RESTORED = "update task set fence = fence + 1000000"
 LOCK_SECRETS = "lock table server_secret in exclusive mode"
 # A new secret is admitted beside one that is known already, and the first of all.
@@ -144,6 +145,12 @@ def lent(conninfo: str) -> bool:
     with _connected(conninfo) as connection:
         answered = connection.execute("select pg_backend_pid()").fetchone()
         return answered != (connection.info.backend_pid,)
+
+
+def has_keys(conninfo: str) -> bool:
+    """Whether a server has started on this database before, and made its first keys."""
+    with _connected(conninfo) as connection:
+        return connection.execute(HAS_KEYS).fetchone() == (True,)
 
 
 def restored(conninfo: str) -> int:
