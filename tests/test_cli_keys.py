@@ -28,9 +28,7 @@ def test_a_key_is_made_and_listed_by_its_workspace(workspace: Workspace, capsys:
     key_id = made.err.partition(",")[0]
     assert main(["key", "list", "--workspace", workspace.name]) == 0
     listed = capsys.readouterr().out
-    assert [
-        line for line in listed.splitlines() if line.split() == [key_id, "agent", "fleet", "fleet"]
-    ]
+    assert [key_id, "agent", "fleet", "fleet"] in [line.split() for line in listed.splitlines()]
     assert made.out.strip() not in listed
 
 

@@ -75,3 +75,14 @@ def test_a_lease_of_one_server_is_good_at_another(workspace: Workspace, servers:
     held.by(agent, "heartbeat")
     held.by(agent, "complete", result=1)
     assert workspace.get(held.task_id).status == "completed"
+
+
+def test_a_later_server_tells_of_no_key_file_that_it_does_not_make(alone: Servers) -> None:
+    told = []
+    for _ in range(2):
+        server = alone.start()
+        assert server.http.get("/readyz").status_code == 200
+        assert server.server.process.stdout is not None
+        told.append(server.server.process.stdout.readline())
+    assert b"agent.key" in told[0]
+    assert b"none is kept in this data directory" in told[1]
