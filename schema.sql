@@ -1147,7 +1147,8 @@ begin
     cross join lateral unnest(x.parent_task_id || x.depends_on) w (id)
     left join lateral (select k.task_id from task k
       where k.workspace_id = p_ws and k.task_id = w.id offset 0) t on true
-   where w.id is not null and w.id <> all (v_ids) and t.task_id is null
+   -- Its own id: nobody is its own parent (edges to itself were refused before).
+   where w.id is not null and (w.id <> all (v_ids) or w.id = x.id) and t.task_id is null
    order by x.n limit 1;
   if found then
     perform _refuse('task_not_found', jsonb_build_object('id', v_bad.id, 'index', v_bad.n));
@@ -2116,7 +2117,12 @@ begin
               when v.code = 'no_active_lease' then jsonb_build_object('run_id', c.run_id,
                 'run_status', r.status)
               when v.code = 'run_canceled' then jsonb_build_object('run_id', c.run_id,
-                'reason', l.ended_reason, 'ended_at', _utc(r.ended_at))
+                -- Of a run that had left its lease before, only the log says why.
+                'reason', case when l.ended_how = 'cancel' then l.ended_reason else (
+                  select e.payload ->> 'reason' from event e
+                   where e.workspace_id = p_ws and e.task_id = r.task_id and e.run_id = r.run_id
+                     and e.event_type = 'task.run_canceled' order by e.sequence desc limit 1) end,
+                'ended_at', _utc(r.ended_at))
               when v.code = 'task_run_already_terminal' then jsonb_build_object('run_id', c.run_id,
                 'run_status', r.status, 'ended_at', _utc(r.ended_at), 'failure_kind', r.failure_kind)
               when v.code in ('lease_released', 'lease_revoked') then jsonb_build_object('run_id', c.run_id,

@@ -79,3 +79,14 @@ def test_a_run_in_needs_attention_can_be_canceled(workspace: Workspace, agent: A
     assert workspace.get(task.id).status == "blocked"
     workspace.operator.post(f"/api/task-runs/{held.run_id}/cancel")
     assert workspace.get(task.id).status == "ready"
+
+
+def test_a_run_that_was_given_back_and_canceled_says_why_it_was_canceled(
+    workspace: Workspace, agent: Agent
+) -> None:
+    workspace.task()
+    held = agent.claim()
+    held.release(reason="no tools")
+    workspace.operator.post(f"/api/task-runs/{held.run_id}/cancel", reason="not wanted")
+    with refused(409, "run_canceled", reason="not wanted"):
+        held.heartbeat()

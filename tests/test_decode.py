@@ -81,6 +81,11 @@ def test_a_fault_inside_is_told_by_its_path() -> None:
     assert (problem.evidence["index"], problem.evidence["ref"]) == (1, "b")
 
 
+def test_a_list_that_is_too_short_is_told_by_its_name() -> None:
+    for struct, name in ((TaskBulkRequest, "tasks"), (BulkHeartbeatRequest, "items")):
+        assert faults(BodyDecoder(struct), {name: []}) == [f"{name} length"]
+
+
 @pytest.mark.parametrize(
     "raw", [b"{", b"[]", b"1", b'{"title":"a"} x', b'{"title":"\xff"}', b'{"title":"\\ud800"}']
 )

@@ -57,6 +57,13 @@ def test_a_lease_past_its_time_is_not_vouched_for(workspace: Workspace) -> None:
     assert (told.current, told.current_fence, told.run_status) == (False, 1, "queued")
 
 
+def test_a_run_that_nobody_claimed_is_not_vouched_for(workspace: Workspace) -> None:
+    """No fence is current where there is none: false, and not unknown."""
+    run = workspace.operator.get(f"/api/tasks/{workspace.task().id}/runs").runs[0]
+    told = workspace.operator.post("/api/leases/verify", run_id=run.id, fence=0)
+    assert (told.current, told.current_fence, told.lease_until) == (False, None, None)
+
+
 def test_the_sweep_queues_a_run_again_after_a_back_off(world: World, workspace: Workspace) -> None:
     held = _lapsed(workspace, retry={"strategy": "fixed", "base_seconds": 50})
     until = held.claim.lease.lease_until

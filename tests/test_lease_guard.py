@@ -89,6 +89,12 @@ def test_a_guard_is_proof_of_ones_own_lease(workspace: Workspace, held: Held) ->
             _under(held, X_Run_ID="run_0").post("/api/tasks", title="t")
 
 
+def test_a_guard_needs_the_session_whose_lease_it_is(workspace: Workspace, held: Held) -> None:
+    headers = {"X_Run_ID": held.run_id, "X_Claim_Token": held.token, "X_Agent_Name": "worker"}
+    with workspace.unchanged(), refused(401, "identity_required", header="X-Session-ID"):
+        workspace.client("agent", **headers).post("/api/tasks", title="t")
+
+
 @pytest.mark.parametrize("missing", ["X-Run-ID", "X-Claim-Token"])
 def test_half_a_guard_is_none(workspace: Workspace, held: Held, missing: str) -> None:
     half = {"X-Run-ID": held.run_id, "X-Claim-Token": held.token}

@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Request)
 
 MISSING: Final = object()
 OFFSET: Final = re.compile(r"\(byte (\d+)\)")
-PLACE: Final = re.compile(r" - at `[^`]*`$")
+PLACE: Final = re.compile(r" - at `(?:\$\.(\w+))?[^`]*`$")
 RULES: Final = (
     ("missing required", "required"),
     ("of length", "length"),
@@ -147,7 +147,10 @@ class Faults:
             return
         message = explained(error, choices)
         rule = next((rule for words, rule in RULES if words in str(error)), "type")
-        self.found.append(_fault(path.rstrip("."), rule, message))
+        # A Struct as a whole says itself which of its members it is about.
+        place = PLACE.search(str(error)) if not path or path.endswith(".") else None
+        member = place[1] if place else None
+        self.found.append(_fault(f"{path}{member or ''}".rstrip("."), rule, message))
 
     def struct(self, shape: Shape, given: Any, path: str) -> Any:
         """The members as they may be converted; what may not is added to the faults."""

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from server.api.context import Context
 from server.api.holding import guard
-from server.api.tasks import check_depends_on, check_slots, new_task_id
+from server.api.tasks import check_depends_on, check_profile, check_slots, new_task_id
 from server.contract.base import Encoded, to_json
 from server.contract.bulk import TaskBulkItem, TaskBulkRequest, TaskBulkResponse
 from server.errors import Problem
@@ -44,6 +44,7 @@ async def create_tasks(ctx: Context, body: TaskBulkRequest) -> Encoded[TaskBulkR
 def _resolved(body: TaskBulkRequest) -> list[Fields]:
     """The items with ids for refs and with the defaults in their place."""
     defaults = _fields(body.defaults) if body.defaults else {}
+    _spread_defaults(body)
     ids: dict[str, str] = {}
     for index, item in enumerate(body.tasks):
         if item.ref in ids:
@@ -51,22 +52,34 @@ def _resolved(body: TaskBulkRequest) -> list[Fields]:
         ids[item.ref] = new_task_id() if item.id is UNSET else item.id
     _check_ids(body.tasks, ids)
     _check_cycles(body.tasks, ids)
-    _check_scopes(body, ids)
+    _check_scopes(body.tasks, ids)
     told = []
     for index, item in enumerate(body.tasks):
         place = {"index": index, "ref": item.ref}
         fields = defaults | _fields(item)
         fields |= {"n": index, "id": ids[item.ref]}
         check_slots(fields, f"tasks.{index}.", place)
+        check_profile(ids[item.ref], item.execution_profile, f"tasks.{index}.", place)
         if item.parent_ref is not UNSET:
             fields["parent_task_id"] = _known(ids, item.parent_ref, "parent_ref", place)
-        waits_for = _waits_for(item, ids, place) or _default_edges(body)
+        waits_for = _waits_for(item, ids, place)
         check_depends_on(ids[item.ref], waits_for, place)
         fields["depends_on"] = waits_for
         for name in ("parent_ref", "depends_on_refs"):
             fields.pop(name, None)
         told.append(fields)
     return told
+
+
+def _spread_defaults(body: TaskBulkRequest) -> None:
+    """Gives each item the common values that are checked against it, where it has no own.
+
+    Before any check: common edges too may name tasks of the request, and close a cycle.
+    """
+    for item in body.tasks if body.defaults else ():
+        for name in ("depends_on", "parent_task_id", "scope", "execution_profile"):
+            if getattr(item, name) is UNSET:
+                setattr(item, name, getattr(body.defaults, name))
 
 
 def _check_ids(items: list[TaskBulkItem], ids: Mapping[str, str]) -> None:
@@ -106,12 +119,11 @@ def _parents(items: list[TaskBulkItem], ids: Mapping[str, str]) -> dict[str, str
     return found
 
 
-def _check_scopes(body: TaskBulkRequest, ids: Mapping[str, str]) -> None:
+def _check_scopes(items: list[TaskBulkItem], ids: Mapping[str, str]) -> None:
     """A workspace-scoped parent has workspace-scoped children."""
-    common = body.defaults.scope if body.defaults else UNSET
-    scopes = {item.ref: common if item.scope is UNSET else item.scope for item in body.tasks}
-    parents = _parents(body.tasks, ids)
-    for index, item in enumerate(body.tasks):
+    scopes = {item.ref: item.scope for item in items}
+    parents = _parents(items, ids)
+    for index, item in enumerate(items):
         parent = parents.get(item.ref)
         if parent in scopes and scopes[item.ref] == "global" != scopes[parent]:
             fault = {"field": f"tasks.{index}.scope", "rule": "scope",
@@ -123,12 +135,6 @@ def _waits_for(item: TaskBulkItem, ids: Mapping[str, str], place: Fields) -> lis
     given = [] if item.depends_on is UNSET else item.depends_on
     refs = [] if item.depends_on_refs is UNSET else item.depends_on_refs
     return [*given, *(_known(ids, ref, "depends_on_refs", place) for ref in refs)]
-
-
-def _default_edges(body: TaskBulkRequest) -> list[str]:
-    if body.defaults is None or body.defaults.depends_on is UNSET:
-        return []
-    return body.defaults.depends_on
 
 
 def _known(ids: Mapping[str, str], ref: str, field: str, place: Fields) -> str:

@@ -60,6 +60,7 @@ def guard(ctx: Context) -> str | None:
     """The lease guard of a request, for the database; None without one."""
     if ctx.guard is None:
         return None
+    ctx.caller.needed_session()
     run_id, token = ctx.guard
     call = lease_call(ctx, run_id, LeaseProof(claim_token=token))
     return msgspec.json.encode(call.fields).decode()

@@ -36,6 +36,7 @@ KEYED: Final = ("idempotency_in_progress", "idempotency_key_reused")
 GUARDED: Final = (
     "run_not_found", "foreign_run", "invalid_claim_token", "stale_fence", "no_active_lease",
     "lease_expired", "lease_released", "run_canceled", "task_run_already_terminal",
+    "identity_required",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import time
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from server import limits
 from server.api.context import Context, TaskId
@@ -12,6 +12,7 @@ from server.api.holding import guard
 from server.api.paging import pages
 from server.contract.base import Encoded, to_json
 from server.contract.leases import WEIGHTS
+from server.contract.profiles import ExecutionProfileInput
 from server.contract.runs import CancelRequest, RunResponse, StartRequest
 from server.contract.tasks import (
     ChildCreateRequest,
@@ -75,6 +76,7 @@ async def _create(
         told["parent_task_id"] = parent_task_id
     check_depends_on(task_id, [] if body.depends_on is UNSET else body.depends_on, {})
     check_slots(told, "", {})
+    check_profile(task_id, body.execution_profile, "", {})
     try:
         made = await tasks.create_tasks(
             ctx.services.db,
@@ -118,6 +120,16 @@ def check_slots(fields: dict[str, Any], prefix: str, place: dict[str, Any]) -> N
     elif "concurrency_limit" in fields:
         fault = {"field": f"{prefix}concurrency_limit", "rule": "requires",
                  "message": "requires concurrency_key"}  # fmt: skip
+        raise Problem("validation_failed", errors=[fault], **place)
+
+
+def check_profile(
+    task_id: str, profile: ExecutionProfileInput | UnsetType, prefix: str, place: dict[str, Any]
+) -> None:
+    """Refuses a profile that says it is another task's."""
+    if profile is not UNSET and profile.task_id not in (None, task_id):
+        fault = {"field": f"{prefix}execution_profile.task_id", "rule": "match",
+                 "message": "is not the task that is made"}  # fmt: skip
         raise Problem("validation_failed", errors=[fault], **place)
 
 

@@ -109,9 +109,9 @@ async def release_runs(
 
 VERIFY_LEASE = """
 select json_build_object(
-         'current', r.fence = %(fence)s and l.ended_at is null and l.lease_until > lease_now()
+         'current', (r.fence = %(fence)s and l.ended_at is null and l.lease_until > lease_now()
                     and (%(token_hash)s::text is null
-                         or l.token_hash = decode(%(token_hash)s, 'hex')) is true,
+                         or l.token_hash = decode(%(token_hash)s, 'hex'))) is true,
          'run_id', r.run_id, 'fence', %(fence)s::bigint, 'current_fence', r.fence,
          'run_status', r.status,
          'lease_until', case when l.ended_at is null then _utc(l.lease_until) end,
