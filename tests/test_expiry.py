@@ -115,6 +115,17 @@ def test_a_crash_loop_ends_in_needs_attention(world: World, workspace: Workspace
     assert agent.claim().fence == 4
 
 
+def test_a_run_that_needs_attention_says_who_had_it_last(workspace: Workspace) -> None:
+    """Only the queue forgets its claimer; the session is free, and told in the events."""
+    held = _lapsed(workspace, max_lease_expiries=1)
+    workspace.sweep()
+    run, claimed = workspace.run(held.run_id), held.claim.run
+    assert (run.status, run.session_id) == ("needs_attention", None)
+    assert (run.claimed_by, run.claimed_at) == (claimed.claimed_by, claimed.claimed_at)
+    workspace.operator.post(f"/api/runs/{held.run_id}/recover")
+    assert workspace.run(held.run_id).claimed_by == claimed.claimed_by
+
+
 def test_a_new_checkpoint_starts_the_count_again(world: World, workspace: Workspace) -> None:
     """P10: a run that gets on is no crash loop; the same checkpoint again is no progress."""
     workspace.task(max_lease_expiries=2, retry={"strategy": "none"})

@@ -88,6 +88,11 @@ create function _is_held(p_lease lease) returns boolean language sql stable as $
     'complete', 'fail', 'deadline', 'cancel', 'force'), false)
 $$;
 
+-- Whose the run is or was last: also where the lease ran out once too often, for then nobody queued it again.
+create function _is_known(p_run run, p_lease lease) returns boolean language sql stable as $$
+  select _is_held(p_lease) or coalesce(p_lease.ended_at = p_run.quarantined_at, false)
+$$;
+
 -- On which the holder of the run and others talk about it; computed, not stored.
 create function _channel_json(
   p_ws text, p_task_id text, p_run_id text, p_channel text, p_title text, p_metadata json, p_active_at timestamptz)
@@ -106,7 +111,7 @@ create function _lease_json(p_run run, p_lease lease, p_channel json) returns js
   select json_build_object(
     'task_id', p_run.task_id, 'run_id', p_run.run_id, 'status', p_run.status,
     'session_id', case when _is_held(p_lease) then p_lease.session_id end,
-    'claimed_by', case when _is_held(p_lease)
+    'claimed_by', case when _is_known(p_run, p_lease)
                        then _actor(p_lease.claimed_by_kind, p_lease.claimed_by_ref) end,
     'claim_token_hash', 'sha256:' || encode(p_lease.token_hash, 'hex'), 'fence', p_lease.fence,
     'lease_until', case when _is_live(p_lease) then _utc(p_lease.lease_until) end,
@@ -123,7 +128,7 @@ create function _run_json(
     'id', p_run.run_id, 'task_id', p_run.task_id, 'status', p_run.status, 'attempt', p_run.attempt,
     'max_attempts', p_max_attempts, 'priority', _priority_name(p_priority),
     'previous_run_id', p_run.previous_run_id, 'failure_kind', p_run.failure_kind, 'retryable', p_run.retryable,
-    'claimed_by', case when _is_held(p_lease)
+    'claimed_by', case when _is_known(p_run, p_lease)
                        then _actor(p_lease.claimed_by_kind, p_lease.claimed_by_ref) end,
     'agent_name', p_lease.agent_name,
     'session_id', case when _is_held(p_lease) then p_lease.session_id end,
@@ -140,7 +145,7 @@ create function _run_json(
     'coordination_channel', p_channel,
     'queued_at', _utc(p_run.queued_at), 'first_queued_at', _utc(p_run.first_queued_at),
     'available_at', _utc(p_run.available_at),
-    'claimed_at', case when _is_held(p_lease) then _utc(p_lease.claimed_at) end,
+    'claimed_at', case when _is_known(p_run, p_lease) then _utc(p_lease.claimed_at) end,
     'started_at', _utc(p_run.started_at), 'ended_at', _utc(p_run.ended_at), 'error', p_body.error,
     'metadata', p_body.metadata, 'result', p_body.result,
     'result_bytes', octet_length(p_body.result::text),
