@@ -190,6 +190,22 @@ def test_a_repeated_claim_by_hand_answers_the_same_lease(workspace: Workspace) -
     assert ended.lease.claim_token == first.lease.claim_token
 
 
+def test_a_repeated_claim_by_hand_tells_nothing_of_the_next_holders_lease(
+    workspace: Workspace, agent: Agent
+) -> None:
+    """P5: its fence would open what the next holder guards with it."""
+    run_id = _queued(workspace, workspace.task().id)
+    first = _claim(workspace, run_id, "k").lease
+    workspace.operator.post(f"/api/runs/{run_id}/release")
+    assert agent.claim().fence == 2
+    again = _claim(workspace, run_id, "k")
+    assert (again.run.fence, again.run.session_id) == (2, agent.session)
+    assert (again.lease.fence, again.lease.lease_until) == (1, None)
+    assert (again.lease.session_id, again.lease.claimed_by) == (None, None)
+    assert again.lease.claim_token == first.claim_token
+    assert again.lease.claim_token_hash == first.claim_token_hash
+
+
 def test_a_claim_by_hand_expires_and_is_swept(workspace: Workspace, world: World) -> None:
     """P10: like any other."""
     task = workspace.task(retry={"strategy": "none"}, max_lease_expiries=2)

@@ -22,15 +22,18 @@ begin
   return v_agent;
 end $$;
 
--- A run with a lease and its token, derived again.
+-- A run as it is now with a lease and its token, derived again. The lease of that fence: who holds the run now has
+-- one of its own.
 create function _lease_answer(
   p_ws text, p_run_id text, p_fence bigint, p_outer bytea, p_inner bytea, p_outer_previous bytea,
   p_inner_previous bytea) returns text language plpgsql as $$
 begin
-  return (select json_build_object('run', w.claimed_body, 'lease', _merge(w.lease, json_build_object('claim_token',
-                   _token_again(p_ws, p_run_id, p_fence, l.token_hash, p_outer, p_inner, p_outer_previous,
-                                p_inner_previous))))::text
+  return (select json_build_object('run', w.claimed_body, 'lease', _merge(
+                   _lease_json(r, l, w.coordination_channel), json_build_object('claim_token',
+                     _token_again(p_ws, p_run_id, p_fence, l.token_hash, p_outer, p_inner, p_outer_previous,
+                                  p_inner_previous))))::text
             from run_wire w
+            join run r on r.workspace_id = p_ws and r.run_id = p_run_id
             join lease l on l.workspace_id = p_ws and l.run_id = p_run_id and l.fence = p_fence
            where w.workspace_id = p_ws and w.run_id = p_run_id);
 end $$;
