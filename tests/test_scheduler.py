@@ -185,6 +185,13 @@ def test_a_body_may_name_the_workspaces_that_are_stopped(lonely: World) -> None:
         lonely.admin.post(f"{pause}?workspace={one.name}", workspace="*")
 
 
+@pytest.mark.parametrize(("query", "body"), [("default", "*"), ("*", "default")])
+def test_all_workspaces_are_not_the_default_one(lonely: World, query: str, body: str) -> None:
+    with refused(422, "validation_failed"):
+        lonely.admin.post(f"/api/scheduler/pause?workspace={query}", workspace=body)
+    assert not lonely.admin.get("/api/scheduler?workspace=*").scheduler.paused
+
+
 def test_one_switch_stops_all_workspaces(lonely: World) -> None:
     one, two = lonely.workspace(), lonely.workspace()
     tasks = [each.task() for each in (one, two)]

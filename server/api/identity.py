@@ -104,8 +104,10 @@ class Identity:
         """The visit of a request whose body names its workspace."""
         key = await self._key(scope, headers)
         chosen = await self._visit(key, [named], route)
-        for other in _named(scope, headers):
-            if (await self._visit(key, [other], route)).workspace != chosen.workspace:
+        for name in _named(scope, headers):
+            other = await self._visit(key, [name], route)
+            # All workspaces stand at the default one, and are not it.
+            if (other.workspace, other.every) != (chosen.workspace, chosen.every):
                 raise _differing()
         return chosen._replace(once=True)
 
