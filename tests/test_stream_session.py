@@ -145,6 +145,22 @@ def test_the_holder_learns_that_an_operator_took_its_run(
         assert _gone(held, stream.next()) == (code, "wrong input")
 
 
+def test_the_holder_learns_that_an_operator_ended_its_run_as_another_agent(
+    workspace: Workspace, agent: Agent
+) -> None:
+    by_hand, as_bob = workspace.operator, workspace.client("operator", X_Agent_Name="bob")
+    with subscribed(agent, PATH) as stream:
+        stream.until("ready")
+        for ends in (agent, as_bob):
+            run_id = by_hand.get(f"/api/tasks/{workspace.task().id}/runs").runs[0].id
+            by_hand.post(f"/api/task-runs/{run_id}/claim")
+            session = {"session_id": agent.session, "agent_name": "worker"}
+            by_hand.post(f"/api/task-runs/{run_id}/attach-session", **session)
+            ends.post(f"/api/task-runs/{run_id}/complete")
+        event, _, data = _told(stream.next())
+    assert (event, data.run_id, data.code) == ("run_canceled", run_id, "task_run_already_terminal")
+
+
 def test_a_session_may_have_several_streams(workspace: Workspace, agent: Agent) -> None:
     workspace.task()
     held = agent.claim()

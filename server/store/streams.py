@@ -130,7 +130,8 @@ async def read_standing(db: Database, workspace_id: str, session_id: str, sequen
 READ_FEED = """
 with recursive page as materialized (
   select e.sequence, e.event_type, e.task_id,
-         %(signals)s and _is_signal(e.event_type, e.actor_kind, e.payload) as signal
+         %(signals)s and _is_signal(e.event_type, e.actor_kind, e.origin_ref, e.payload)
+           as signal
     from event e
    where e.workspace_id = %(workspace_id)s and e.sequence > %(after)s
    order by e.sequence limit %(limit)s

@@ -1,13 +1,14 @@
 -- What a session is told at once, made after wire.sql.
 
 -- Whether an event may tell the holder of a lease something that it did not do itself. An agent ends leases of
--- its own only, unless an operator forces it.
-create function _is_signal(p_type text, p_actor_kind text, p_payload jsonb) returns boolean
+-- its own only, unless an operator forces it; an operator who acts as an agent ends any claim by hand.
+create function _is_signal(p_type text, p_actor_kind text, p_origin_ref text, p_payload jsonb) returns boolean
 language sql immutable as $$
   select p_type in ('task.run_canceled', 'task.run_lease_expired', 'task.run_operator_forced_fail',
                     'task.paused', 'task.resumed', 'scheduler.paused', 'scheduler.resumed')
       or p_type in ('task.run_completed', 'task.run_failed', 'task.run_released')
-         and (p_actor_kind <> 'agent_session' or p_payload ->> 'manual' = 'true')
+         and (p_actor_kind <> 'agent_session' or p_payload ->> 'manual' = 'true'
+              or p_origin_ref in ('tasks.complete_run', 'tasks.fail_run'))
 $$;
 
 -- What a late call of the lease's holder would be refused with.
@@ -37,7 +38,7 @@ returns table (sequence bigint, session_id text, name text, data json) language 
   with signal as materialized (
     select e.* from event e
      where e.workspace_id = p_ws and e.sequence > p_after and e.sequence <= p_upto
-       and _is_signal(e.event_type, e.actor_kind, e.payload)
+       and _is_signal(e.event_type, e.actor_kind, e.origin_ref, e.payload)
   )
   select e.sequence, l.session_id, 'run_canceled', json_build_object(
            'run_id', e.run_id, 'task_id', e.task_id, 'fence', l.fence, 'code', _loss_code(e.event_type),
@@ -47,6 +48,8 @@ returns table (sequence bigint, session_id text, name text, data json) language 
       where k.workspace_id = p_ws and k.run_id = e.run_id and k.fence = (e.payload ->> 'fence')::bigint
       offset 0) l
    where l.session_id = any (p_sessions) and l.ended_at = e.at
+     and not (e.event_type in ('task.run_completed', 'task.run_failed') and e.actor_kind = 'agent_session'
+              and e.actor_ref = l.session_id)
   union all
   select e.sequence, l.session_id, 'paused', json_build_object(
            'task_id', l.task_id, 'run_id', l.run_id, 'paused', t.body -> 'effective_paused',
