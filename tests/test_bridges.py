@@ -103,6 +103,9 @@ def test_a_bridge_goes_with_its_subscriptions_and_leaves_its_attempts(
     path = f"/api/tasks/{task.id}/notifications/bridges"
     assert workspace.operator.get(path).subscriptions == []
     assert workspace.told()[-2:] == ["task.subscription_deleted", "bridge.deleted"]
+    fields = {"bridge_instance_id": to.id, "changed_fields": None, "reason": None}
+    about = workspace.events(event_type="bridge.created,bridge.deleted")
+    assert [event.payload for event in about] == [fields, fields]
     with refused(404, "bridge_not_found", id=to.id):
         attempts(workspace, to)
     assert [row["status"] for row in workspace.snapshot()["delivery"]] == ["delivered"]

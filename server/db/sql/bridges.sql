@@ -202,7 +202,7 @@ begin
     end if;
     perform _keep_key(p_workspace_id, v_cause, p_key, p_hash, 201, jsonb_build_object('bridge_id', v_id));
     perform _log(p_workspace_id, v_now, array[_event(v_cause, 'bridge.created', null, null,
-      jsonb_build_object('bridge_instance_id', v_id))]);
+      jsonb_build_object('bridge_instance_id', v_id, 'changed_fields', null, 'reason', null))]);
     if jsonb_typeof(p_new -> 'workspace_event_types') = 'array' then
       perform _follow_workspace(p_workspace_id, v_id, true, v_now);
     end if;
@@ -299,7 +299,7 @@ begin
    where c.workspace_id = p_workspace_id and c.bridge_id = p_bridge_id;
   delete from bridge b where b.workspace_id = p_workspace_id and b.bridge_id = p_bridge_id;
   perform _log(p_workspace_id, lease_now(), coalesce(v_events, '{}') || _event(v_cause, 'bridge.deleted', null,
-    null, jsonb_build_object('bridge_instance_id', p_bridge_id)));
+    null, jsonb_build_object('bridge_instance_id', p_bridge_id, 'changed_fields', null, 'reason', null)));
 end $$;
 
 -- ══ Subscriptions ═══════════════════════════════════════════════════════════════════════════════════════════
