@@ -2808,10 +2808,16 @@ begin
   return query select v.* from unnest(p_verdicts) v where v.code <> 'replay';
   return query
   select v.n, null::text, jsonb_build_object('seconds', extract(epoch from lease_now() - w.claimed_at)), v.replayed,
-         json_build_object('lease', w.lease)::text, p_offers
+         json_build_object('lease', _lease_json(r::run, l::lease, w.coordination_channel))::text, p_offers
     from unnest(p_verdicts) v
-    left join lateral (select w.lease, w.claimed_at from run_wire w
-      where w.workspace_id = p_ws and w.run_id = (p_calls[v.n + 1]).run_id offset 0) w on true
+    cross join lateral (select c.* from unnest(p_calls) c where c.n = v.n offset 0) c
+    left join lateral (select w.coordination_channel, w.claimed_at, w.fence from run_wire w
+      where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w on true
+    -- The caller's own lease: after a release the run may be somebody else's already.
+    left join lateral (select k.* from run k
+      where k.workspace_id = p_ws and k.run_id = c.run_id offset 0) r on true
+    left join lateral (select k.* from lease k where k.workspace_id = p_ws and k.run_id = c.run_id
+      and k.fence = coalesce(c.token_fence, c.fence, w.fence) offset 0) l on true
    where v.code is null or v.code = 'replay';
 end $$;
 

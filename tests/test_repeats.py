@@ -158,8 +158,10 @@ def test_a_repeated_release_changes_nothing_even_when_the_run_has_gone_on(
         assert agent.replayed
     workspace.agent().claim()
     with workspace.unchanged():
-        held.release()
+        lease = held.release().lease
         assert agent.replayed
+    # What became of this lease: of the one that follows it tells nothing.
+    assert (lease.fence, lease.session_id, lease.lease_until) == (held.fence, None, None)
 
 
 CREATIONS: dict[str, Callable[[Workspace], tuple[str, dict[str, Any]]]] = {

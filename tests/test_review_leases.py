@@ -157,6 +157,18 @@ def test_a_call_without_the_lease_changes_nothing(
     assert set(told[0].evidence) == evidence
 
 
+def test_a_repeated_release_of_a_review_tells_nothing_of_the_next_lease(
+    workspace: Workspace,
+) -> None:
+    reviewed(workspace)
+    held = claim(workspace.agent("judge"))
+    held.release()
+    claim(workspace.agent("other"))
+    with workspace.unchanged():
+        lease = held.release().lease
+    assert (lease.fence, lease.lease_until) == (held.fence, None)
+
+
 @pytest.mark.parametrize("operation", ["heartbeat", "verdict"])
 def test_a_released_review_is_nobodys(workspace: Workspace, operation: str) -> None:
     misuse = _released(workspace)

@@ -606,10 +606,14 @@ begin
    where v.workspace_id = p_workspace_id and v.review_id = v_review.review_id);
 end $$;
 
-create function _held_answer(p_ws text, p_review_id text) returns text language plpgsql as $$
+-- A review, and the lease of this fence or else its newest.
+create function _held_answer(p_ws text, p_review_id text, p_fence bigint) returns text language plpgsql as $$
 begin
-  return (select json_build_object('review', w.body, 'lease', w.lease,
-                                     'server_time', _utc(lease_now()))::text from review_wire w
+  return (select json_build_object('review', w.body,
+                   'lease', case when l.fence is not null then _review_lease_json(l) else w.lease end,
+                   'server_time', _utc(lease_now()))::text
+            from review_wire w
+            left join review_lease l on l.workspace_id = p_ws and l.review_id = p_review_id and l.fence = p_fence
            where w.workspace_id = p_ws and w.review_id = p_review_id);
 end $$;
 
@@ -630,7 +634,7 @@ begin
      where v.workspace_id = p_workspace_id and v.review_id = v_review.review_id;
     perform _log(p_workspace_id, v_now, array[_bound(v_call.cause, 'started', v_review)]);
   end if;
-  body := _held_answer(p_workspace_id, v_review.review_id);
+  body := _held_answer(p_workspace_id, v_review.review_id, null);
 end $$;
 
 -- An event that says who reviews.
@@ -684,7 +688,8 @@ begin
     perform _log(p_workspace_id, v_now, _put_back(p_workspace_id, v_now, v_call.cause, array[v_review.review_id],
                                                   'release', v_call.reason, v_call.note));
   end if;
-  body := _held_answer(p_workspace_id, v_review.review_id);
+  -- Repeated, it is about the lease that was given back, whoever has the next.
+  body := _held_answer(p_workspace_id, v_review.review_id, coalesce(v_call.token_fence, v_call.fence));
 end $$;
 
 -- ══ Claims ══════════════════════════════════════════════════════════════════════════════════════════════════
