@@ -113,6 +113,28 @@ def test_two_calls_at_once_with_one_key_try_each_run_again_once(
     assert len(workspace.events(event_type="task.run_operator_retry")) == 2
 
 
+def test_of_two_calls_at_once_a_repeat_tells_what_either_did(
+    workspace: Workspace, agent: Agent, world: World
+) -> None:
+    """P5: what the one was refused, for the run was not over yet, the other did."""
+    [failed] = _failed(workspace, agent, 1)
+    task = workspace.task()
+    active = agent.claim()
+    runs = [active.run_id, failed]
+    with ThreadPoolExecutor(1) as pool:
+        with workspace.holding(workspace.run(failed).task_id):
+            first = pool.submit(_bulk, workspace, "retry", runs, "k")
+            world.until_blocked()
+            active.fail(retryable=False)
+            with refused(409, "idempotency_in_progress"):
+                _bulk(workspace, "retry", runs, "k")
+        assert [result.ok for result in first.result()] == [False, True]
+    made = workspace.operator.get(f"/api/tasks/{task.id}/runs").runs[0]
+    with workspace.unchanged():
+        again = _bulk(workspace, "retry", runs, "k")
+    assert [result.run.id for result in again] == [made.id, first.result()[1].run.id]
+
+
 @pytest.mark.parametrize("how", ["release", "fail", "retry", "recover"])
 def test_a_call_names_at_most_fifty_runs(workspace: Workspace, how: str) -> None:
     with workspace.unchanged():

@@ -80,8 +80,15 @@ end $$;
 -- by run, what was refused. Null: the key is new.
 create function find_bulk_key(p_workspace_id text, p_cause jsonb, p_key text, p_hash text, out refusals text)
 language plpgsql as $$
+declare
+  v_cause cause := _cause(p_cause);
+  v_kept idempotency_key := _take_key(p_workspace_id, v_cause, p_key, p_hash);
 begin
-  refusals := (_take_key(p_workspace_id, _cause(p_cause), p_key, p_hash)).ids::text;
+  -- What the one of two calls at once was refused, the other may have done: that has a key of its own.
+  refusals := (v_kept.ids - array(select r.run_id from jsonb_object_keys(v_kept.ids) r (run_id)
+    cross join lateral (select from idempotency_key k
+      where k.workspace_id = p_workspace_id and k.key_id = v_cause.key_id and k.key = p_key || ' ' || r.run_id
+        and k.created_at > lease_now() - interval '24 hours') k))::text;
 end $$;
 
 create function keep_bulk_key(p_workspace_id text, p_cause jsonb, p_key text, p_hash text, p_refusals jsonb)
