@@ -2152,13 +2152,14 @@ begin
       when c.token_hash is not null and k.run_id is null then 'stale_fence'
       when c.token_hash is not null and (k.session_id, k.agent_name) is distinct from
            (c.session_id, c.agent_name) then 'foreign_run'
-      when c.token_hash is null and _is_live(l::lease) and l.session_id is distinct from c.session_id
-        then 'foreign_run'
+      when c.token_hash is null and _is_live(l::lease) and (l.session_id, l.agent_name) is distinct from
+           (c.session_id, c.agent_name) then 'foreign_run'
       when c.token_hash is null and l.session_id = c.session_id
            and (r.claim_count > 1 or (select (w.settings ->> 'require_claim_token')::boolean
                                         from workspace w where w.workspace_id = p_ws))
         then 'claim_token_required'
-      when c.token_hash is null and l.session_id is distinct from c.session_id then 'no_active_lease'
+      when c.token_hash is null and (l.session_id, l.agent_name) is distinct from (c.session_id, c.agent_name)
+        then 'no_active_lease'
       when k.fence < r.fence and k.ended_how = 'release' and p_operation = 'release' then 'replay'
       when coalesce(k.fence, r.fence) < r.fence or c.fence <> r.fence then 'stale_fence'
       when r.status = 'canceled' then 'run_canceled'
@@ -2733,9 +2734,10 @@ declare
   v_started new_event[];
   v_events new_event[];
 begin
-  -- A checkpoint is the task's, and so is its lock.
+  -- A checkpoint is the task's, and so is its lock. A queued run (the call is late) may be in the hands of a claim
+  -- that has the log lock already, and comes to the run behind it: never wait for the log with such a run locked.
   perform _lock_tasks(p_workspace_id, array(select r.task_id::text from unnest(v_calls) c
-    cross join lateral _run(p_workspace_id, c.run_id) r where c.checkpoint is not null));
+    cross join lateral _run(p_workspace_id, c.run_id) r where c.checkpoint is not null or r.status = 'queued'));
   v_runs := array(select c.run_id from unnest(v_calls) c);
   v_now := _lock_runs(p_workspace_id, v_runs);
   v_verdicts := _judge(p_workspace_id, v_calls, 'heartbeat');

@@ -1,7 +1,11 @@
 """P2: a lease is proven. P3: fences only rise. P4: ended is ended."""
 
+from secrets import token_hex
 from typing import Any
 
+import pytest
+
+from tests.client import RefusedError
 from tests.factories import Agent, Held, Workspace, refused
 
 
@@ -100,3 +104,17 @@ def test_an_ended_run_stays_as_it_ended(workspace: Workspace, agent: Agent) -> N
     workspace.operator.patch(f"/api/tasks/{task.id}", title="renamed", deadline_seconds=5)
     workspace.operator.post(f"/api/tasks/{task.id}/cancel")
     assert [workspace.run(first.run_id), workspace.run(second.run_id)] == ended
+
+
+def test_a_session_that_comes_to_be_anothers_is_no_proof(workspace: Workspace) -> None:
+    """P2: nor is it while a process still takes the caller for who it was a moment ago."""
+    session = token_hex(8)
+    eve, ann = (workspace.agent(name, session) for name in ("eve", "ann"))
+    assert eve.leases() == []
+    workspace.task()
+    held = ann.claim()
+    for end, body in {"heartbeat": {}, "complete": {}, "fail": {"error": "no"}}.items():
+        with workspace.unchanged(), pytest.raises(RefusedError) as caught:
+            held.by(eve, end, claim_token=None, **body)
+        assert caught.value.code in ("foreign_run", "identity_mismatch")
+    held.complete(claim_token=None)

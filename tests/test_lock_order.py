@@ -148,3 +148,26 @@ def test_calls_that_meet_on_the_same_tasks_never_wait_in_a_circle(
         assert max(met) < 500
         assert workspace.faults() == workspace.miscounts() == {}
         replay(world, workspace.id, workspace.log())
+
+
+def test_a_late_report_and_a_claim_of_the_same_run_never_wait_for_each_other(
+    alone: Servers,
+) -> None:
+    """A claim has the log lock before it comes to the run, and what is reported ends with it."""
+    with _few_deadlocks(alone, 0) as world, ThreadPoolExecutor(2) as pool:
+        workspace = world.workspace()
+        agent, other = workspace.agent("a"), workspace.agent("b")
+        tasks = [workspace.task().id for _ in range(2)]
+        held, late = agent.claims(max_runs=2)
+        late.release()
+        told = [
+            {"run_id": h.run_id, "claim_token": h.token, "usage": {"turns": 5}}
+            for h in (held, late)
+        ]
+        with workspace.locked("log"):
+            claim = pool.submit(other.claims)
+            world.until_blocked()
+            report = pool.submit(agent.post, "/api/agent/tasks/bulk/heartbeat", items=told)
+            world.until_blocked(2)
+        assert [result.ok for result in report.result().results] == [True, False]
+        assert [h.task_id for h in claim.result()] == tasks[1:]
