@@ -174,23 +174,6 @@ def test_a_claim_by_hand_lasts_five_seconds_to_a_day(
         _claim(workspace, run_id, lease_seconds=lease_seconds)
 
 
-def test_a_repeated_claim_by_hand_never_tells_the_fence_of_another(
-    world: World, workspace: Workspace, agent: Agent
-) -> None:
-    """P5: of a lease that is over, though an agent holds the run by now."""
-    run_id = _queued(workspace, workspace.task().id)
-    first = _claim(workspace, run_id, "k", lease_seconds=5)
-    world.advance(6)
-    workspace.sweep()
-    world.advance(3600)
-    held = agent.claim()
-    again = _claim(workspace, run_id, "k", lease_seconds=5)
-    assert (held.fence, again.lease.fence, again.lease.lease_until) == (2, 1, None)
-    assert again.lease.claim_token == first.lease.claim_token
-    assert again.lease.claim_token_hash == first.lease.claim_token_hash
-    assert (again.run.fence, again.lease.session_id) == (2, None)
-
-
 def test_a_repeated_claim_by_hand_answers_the_same_lease(workspace: Workspace) -> None:
     """P5: the token is derived again."""
     run_id = _queued(workspace, workspace.task().id)
