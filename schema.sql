@@ -2777,6 +2777,7 @@ begin
       or (c.usage ->> 'input_tokens')::bigint > coalesce(l.input_tokens, -1)
       or (c.usage ->> 'output_tokens')::bigint > coalesce(l.output_tokens, -1)
       or (c.usage ->> 'total_cost')::numeric > coalesce(l.total_cost, -1)
+      or c.usage ->> 'cost_currency' <> coalesce(l.cost_currency, '')
       or (c.usage ->> 'tool_calls')::bigint > coalesce(l.tool_calls, -1)
       or (c.usage ->> 'turns')::bigint > coalesce(l.turns, -1);
   perform _report(p_workspace_id, v_calls);

@@ -226,7 +226,7 @@ BULK: tuple[tuple[list[dict[str, Any]], int, str, dict[str, Any]], ...] = (
     ([{"ref": "ok", "title": "t"}, {"ref": "a", "title": "t", "max_attempts": 0}],
      422, "validation_failed", {"index": 1, "ref": "a", "field": "max_attempts"}),
     ([{"ref": "ok", "title": "t"}, {"ref": "a", "title": "t", "retry": {"x": 1}}],
-     422, "unknown_field", {"field": "tasks.1.retry.x"}),
+     422, "unknown_field", {"field": "tasks.1.retry.x", "index": 1, "ref": "a"}),
     ([{"ref": f"{n}", "title": "t"} for n in range(10_001)], 422, "bulk_too_large",
      {"limit": 10_000, "count": 10_001}),
     ([{}] * 10_001, 422, "bulk_too_large", {"limit": 10_000, "count": 10_001}),

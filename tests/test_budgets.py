@@ -138,6 +138,16 @@ def test_a_currency_is_kept_for_the_whole_task(workspace: Workspace, agent: Agen
         held.heartbeat(usage={"total_cost": 1, "cost_currency": "USD"})
 
 
+def test_a_currency_that_is_told_alone_is_an_event(workspace: Workspace, agent: Agent) -> None:
+    """P8: it is stored, so the log says so; and once only."""
+    workspace.task()
+    held = agent.claim()
+    for _ in range(2):
+        held.heartbeat(usage={"cost_currency": "EUR"})
+    [event] = workspace.events(event_type="task.run_progress")
+    assert event.payload["usage"]["cost_currency"] == "EUR"
+
+
 def test_explain_and_inspect_tell_of_a_spent_budget(workspace: Workspace, agent: Agent) -> None:
     task = workspace.task(budget=_tokens(100))
     held = agent.claim()

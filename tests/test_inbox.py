@@ -121,6 +121,8 @@ def test_a_lane_is_paged_and_counted_before_the_limit(workspace: Workspace, agen
         assert (group.count, group.unread_count) == (5, 4)
     assert seen == [*reversed(tasks[:4]), tasks[4]]
     assert cursor is None
+    [whole] = inbox(workspace, lane="failed_runs", limit=5).groups
+    assert (len(whole.items), whole.next_cursor) == (5, None)
 
 
 def test_a_cursor_is_of_one_lane(workspace: Workspace, agent: Agent) -> None:

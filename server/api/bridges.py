@@ -30,7 +30,7 @@ async def list_bridges(ctx: Context, query: BridgeListQuery) -> Encoded[BridgeLi
         ctx.services.db,
         workspace_id=ctx.workspace_id,
         after=after[0] if after else None,
-        limit=query.limit,
+        limit=query.reach,
     )
     return pages(ctx, query, "bridges", rows)
 
@@ -91,7 +91,7 @@ async def list_deliveries(
     rows = await bridges.list_deliveries(
         ctx.services.db, workspace_id=ctx.workspace_id, bridge_id=bridge_id, status=query.status,
         subscription_id=query.subscription_id, after_at=after[0], after_id=after[1],
-        limit=query.limit,
+        limit=query.reach,
     )  # fmt: skip
     return pages(ctx, query, "deliveries", rows)
 

@@ -160,7 +160,8 @@ class Faults:
         for name in given:
             if name not in shape.names:
                 code = "immutable_field" if name in shape.immutable else "unknown_field"
-                raise Problem(code, field=f"{path}{name}")
+                place = self._item({"field": f"{path}{name}"})
+                raise Problem(code, **(place | {"field": f"{path}{name}"}))
         before = len(self.found)
         clean = {}
         for member in shape.members:

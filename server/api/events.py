@@ -30,7 +30,7 @@ async def list_timeline(
         workspace_id=ctx.workspace_id,
         task_id=task_id,
         after=max(after[0] if after else 0, query.after_sequence),
-        limit=query.limit,
+        limit=query.reach,
     )
     await _newest(ctx, after[0] if after else None)
     return pages(ctx, query, "timeline", rows)

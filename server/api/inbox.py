@@ -51,14 +51,14 @@ def _call(ctx: Context, query: InboxQuery) -> str:
         "workspace_id": ctx.workspace_id, "actor_kind": caller.actor_kind,
         "actor_ref": caller.actor_ref, "scope": query.scope, "owner_kind": query.owner_kind,
         "owner_ref": query.owner_ref, "query": query.query, "unread": query.unread,
-        "count": query.limit,
+        "count": query.reach,
         **dict(zip(("after_read", "after_at", "after_priority", "after_id"), after, strict=True)),
     }  # fmt: skip
     return msgspec.json.encode(call).decode()
 
 
 def _group(ctx: Context, query: InboxQuery, lane: Lane) -> dict[str, object]:
-    more = query.lane and lane.last and lane.shown == query.limit
+    more = query.lane and lane.found > query.limit
     return {
         "lane": lane.name,
         "count": lane.total,

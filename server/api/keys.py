@@ -5,7 +5,7 @@ import time
 import msgspec
 
 from server.api.context import Context, KeyId
-from server.api.paging import page
+from server.api.paging import pages
 from server.contract.base import Encoded
 from server.contract.keys import (
     KeyCreateRequest,
@@ -23,7 +23,7 @@ from server.store import keys
 async def list_keys(ctx: Context, query: KeyListQuery) -> Encoded[KeyListResponse]:
     """Lists keys, newest first, never with a secret."""
     after = ctx.after(query)
-    items, last, count = await keys.list_keys(
+    rows = await keys.list_keys(
         ctx.services.db,
         workspace_id=ctx.workspace_id,
         every=ctx.caller.every_workspace,
@@ -31,9 +31,9 @@ async def list_keys(ctx: Context, query: KeyListQuery) -> Encoded[KeyListRespons
         role=query.role,
         include_revoked=query.include_revoked,
         after=after[0] if after else None,
-        limit=query.limit,
+        limit=query.reach,
     )
-    return page(ctx, query, "keys", items, count, last)
+    return pages(ctx, query, "keys", rows)
 
 
 async def create_key(ctx: Context, body: KeyCreateRequest) -> Encoded[KeyResponse]:

@@ -156,7 +156,7 @@ async def list_leases(ctx: Context, query: LeaseListQuery) -> Encoded[LeaseListR
         session_id=ctx.caller.session_id,
         after_at=after_at,
         after_id=after_id,
-        limit=query.limit,
+        limit=query.reach,
     )
     held = [] if query.cursor else await reviews.held_reviews(
         ctx.services.db, workspace_id=ctx.workspace_id, session_id=ctx.caller.session_id,

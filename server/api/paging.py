@@ -9,22 +9,16 @@ from server.contract.base import Encoded, PageQuery
 BEHIND_ALL: Final = "~"
 
 
-def page(
-    ctx: Context, query: PageQuery, name: str, items: str, count: int, *last: Any
-) -> Encoded[Any]:
-    """A page of a list; last: the sort values of its last row."""
-    more = count == query.limit
-    cursor = f'"{ctx.cursor(query, *last)}"' if more else "null"
-    return Encoded(f'{{"{name}":{items},"next_cursor":{cursor}}}'.encode())
-
-
 def pages(
     ctx: Context, query: PageQuery, name: str, rows: list[tuple[Any, ...]], *,
     extra: str = "", more: bool | None = None,
 ) -> Encoded[Any]:  # fmt: skip
-    """A page of rows, each its JSON and then its sort values; more: whether others follow."""
-    if more is None:
-        more = len(rows) == query.limit
-    cursor = f'"{ctx.cursor(query, *rows[-1][1:])}"' if more and rows else "null"
-    items = ",".join(row[0] for row in rows)
+    """A page of rows, each its JSON and then its sort values.
+
+    more: whether others follow; if it is not told, a row beyond the limit says so.
+    """
+    shown, cursor = rows[: query.limit], "null"
+    if len(rows) > query.limit if more is None else more:
+        cursor = f'"{ctx.cursor(query, *shown[-1][1:])}"'
+    items = ",".join(row[0] for row in shown)
     return Encoded(f'{{"{name}":[{items}],{extra}"next_cursor":{cursor}}}'.encode())

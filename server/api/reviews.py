@@ -56,7 +56,7 @@ async def search_reviews(ctx: Context, query: ReviewSearchQuery) -> Encoded[Revi
     [after] = ctx.after(query) or [BEHIND_ALL]
     rows = await reviews.search_reviews(
         ctx.services.db, workspace_id=ctx.workspace_id, after=after, status=query.status,
-        gating=query.gating, limit=query.limit,
+        gating=query.gating, limit=query.reach,
     )  # fmt: skip
     return pages(ctx, query, "reviews", rows)
 
@@ -141,7 +141,7 @@ async def _list(ctx: Context, query: ReviewListQuery, **of: Any) -> Encoded[Revi
     after_at, after_id = ctx.after(query) or ("infinity", "")
     rows = await reviews.list_reviews(
         ctx.services.db, workspace_id=ctx.workspace_id, after_at=after_at, after_id=after_id,
-        status=query.status, reviewer_session_id=query.reviewer_session_id, limit=query.limit,
+        status=query.status, reviewer_session_id=query.reviewer_session_id, limit=query.reach,
         **of,
     )  # fmt: skip
     return pages(ctx, query, "reviews", rows)

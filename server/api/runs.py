@@ -34,7 +34,7 @@ async def list_runs(ctx: Context, task_id: TaskId, query: RunListQuery) -> Encod
         session_id=query.session_id,
         after_at=after_at,
         after_id=after_id,
-        limit=query.limit,
+        limit=query.reach,
     )
     return pages(ctx, query, "runs", rows)
 
@@ -44,6 +44,7 @@ async def search_runs(ctx: Context, query: RunSearchQuery) -> Encoded[RunListRes
     [after] = ctx.after(query) or [BEHIND_ALL]
     filters = msgspec.structs.asdict(query)
     del filters["cursor"]
+    filters["limit"] = query.reach
     held = query.stuck is True or LEASED.issuperset(query.status or ("queued",))
     rows = await runs.search_runs(
         ctx.services.db, held, workspace_id=ctx.workspace_id, after=after, **filters

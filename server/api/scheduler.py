@@ -37,11 +37,11 @@ async def get_backlog(ctx: Context, query: BacklogQuery) -> Encoded[BacklogRespo
     after_at, after_id = ctx.after(query) or ("-infinity", "")
     rows, total = await scheduler.read_backlog(
         ctx.services.db, workspace_id=_reach(ctx), include_paused=query.include_paused,
-        after_at=after_at, after_id=after_id, limit=query.limit,
+        after_at=after_at, after_id=after_id, limit=query.reach,
     )  # fmt: skip
-    more = len(rows) == query.limit
-    cursor = f'"{ctx.cursor(query, *rows[-1][1:])}"' if more else "null"
-    runs = ",".join(row[0] for row in rows)
+    shown, more = rows[: query.limit], len(rows) > query.limit
+    cursor = f'"{ctx.cursor(query, *shown[-1][1:])}"' if more else "null"
+    runs = ",".join(row[0] for row in shown)
     told = f'{{"backlog":{{"runs":[{runs}],"total":{total}}},"next_cursor":{cursor}}}'
     return Encoded(told.encode())
 

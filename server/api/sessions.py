@@ -17,6 +17,6 @@ async def list_sessions(ctx: Context, query: SessionListQuery) -> Encoded[Sessio
         state=query.state,
         agent_name=query.agent_name,
         after=after,
-        limit=query.limit,
+        limit=query.reach,
     )
     return pages(ctx, query, "sessions", rows)

@@ -28,7 +28,7 @@ async def list_subscriptions(
     rows = await subscriptions.list_subscriptions(
         ctx.services.db, workspace_id=ctx.workspace_id, task_id=task_id, scope=query.scope,
         bridge_id=query.bridge_instance_id, named=query.workspace_id, after_at=after[0],
-        after_id=after[1], limit=query.limit,
+        after_id=after[1], limit=query.reach,
     )  # fmt: skip
     return pages(ctx, query, "subscriptions", rows)
 

@@ -40,6 +40,7 @@ async def list_tasks(ctx: Context, query: TaskListQuery) -> Encoded[TaskListResp
     after_at, after_id = ctx.after(query) or ("infinity", "")
     filters = msgspec.structs.asdict(query)
     del filters["cursor"]
+    filters["limit"] = query.reach
     filters["roots"] = query.parent_task_id == "none"
     if query.priority is not None:
         filters["priority"] = [WEIGHTS[name] for name in query.priority]

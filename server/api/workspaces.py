@@ -5,7 +5,7 @@ import time
 import msgspec
 
 from server.api.context import Context, WorkspaceId
-from server.api.paging import page
+from server.api.paging import pages
 from server.contract.base import Encoded, to_json
 from server.contract.workspaces import (
     WorkspaceCreateRequest,
@@ -25,10 +25,10 @@ async def list_workspaces(
     """Lists the workspaces that the caller may act in, by name."""
     after = ctx.after(query)
     reach = None if ctx.caller.all_workspaces else ctx.workspace_id
-    items, last, count = await workspaces.list_workspaces(
-        ctx.services.db, reach, after[0] if after else None, query.limit
+    rows = await workspaces.list_workspaces(
+        ctx.services.db, reach, after[0] if after else None, query.reach
     )
-    return page(ctx, query, "workspaces", items, count, last)
+    return pages(ctx, query, "workspaces", rows)
 
 
 async def create_workspace(

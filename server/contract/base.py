@@ -35,6 +35,11 @@ class PageQuery(Query, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=limits.PAGE_LIMIT_COUNT)] = limits.PAGE_DEFAULT_COUNT
     cursor: str | None = None
 
+    @property
+    def reach(self) -> int:
+        """How many rows to look for: one more than are shown says that others follow."""
+        return self.limit + 1
+
 
 class FieldError(ValueError):
     """A field that breaks a rule which needs more than the field's own type."""

@@ -12,12 +12,12 @@ class Lane(NamedTuple):
     total: int
     unread_total: int
     items: str
-    shown: int
+    found: int
     last: list[Any] | None
 
 
 READ_INBOX = """
-select name, total, unread_total, items, shown, last from read_inbox(%(call)s::json, %(lanes)s)
+select name, total, unread_total, items, found, last from read_inbox(%(call)s::json, %(lanes)s)
 """
 
 

@@ -61,23 +61,20 @@ async def touch_key(db: Database, key_id: str) -> None:
 
 
 LIST_KEYS = """
-select coalesce(json_agg(page.key order by page.key_id desc), '[]')::text, min(page.key_id),
-       count(*)
-  from (select k.key_id, _key(k) as key
-          from api_key k
-         where (%(every)s or k.workspace_id = %(workspace_id)s
-                or (%(all_workspaces)s and k.workspace_id is null))
-           and (%(role)s::text is null or k.role = %(role)s)
-           and (%(include_revoked)s or k.revoked_at is null)
-           and (%(after)s::text is null or k.key_id < %(after)s)
-         order by k.key_id desc limit %(limit)s) page
+select _key(k)::text, k.key_id
+  from api_key k
+ where (%(every)s or k.workspace_id = %(workspace_id)s
+        or (%(all_workspaces)s and k.workspace_id is null))
+   and (%(role)s::text is null or k.role = %(role)s)
+   and (%(include_revoked)s or k.revoked_at is null)
+   and (%(after)s::text is null or k.key_id < %(after)s)
+ order by k.key_id desc limit %(limit)s
 """
 
 
-async def list_keys(db: Database, **filters: Any) -> tuple[str, str | None, int]:
-    """A page of keys as JSON, the last id on it, and how many there are on it."""
-    [row] = await db.many(LIST_KEYS, **filters)
-    return row[0], row[1], row[2]
+async def list_keys(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
+    """Keys, the newest first, each with its id."""
+    return await db.many(LIST_KEYS, **filters)
 
 
 CREATE_KEY = """

@@ -36,21 +36,19 @@ async def get_workspace(db: Database, workspace_id: str) -> tuple[str, int]:
 
 
 LIST_WORKSPACES = """
-select coalesce(json_agg(page.body order by page.name), '[]')::text, max(page.name), count(*)
-  from (select w.name, _workspace(w) as body
-          from workspace w
-         where (%(reach)s::text is null or w.workspace_id = %(reach)s)
-           and (%(after)s::text is null or w.name > %(after)s)
-         order by w.name limit %(limit)s) page
+select _workspace(w)::text, w.name
+  from workspace w
+ where (%(reach)s::text is null or w.workspace_id = %(reach)s)
+   and (%(after)s::text is null or w.name > %(after)s)
+ order by w.name limit %(limit)s
 """
 
 
 async def list_workspaces(
     db: Database, reach: str | None, after: str | None, limit: int
-) -> tuple[str, str | None, int]:
-    """A page of workspaces as JSON, the last name on it, and how many there are on it."""
-    [row] = await db.many(LIST_WORKSPACES, reach=reach, after=after, limit=limit)
-    return row[0], row[1], row[2]
+) -> list[tuple[Any, ...]]:
+    """Workspaces by name, each with its name."""
+    return await db.many(LIST_WORKSPACES, reach=reach, after=after, limit=limit)
 
 
 CREATE_WORKSPACE = """

@@ -280,16 +280,18 @@ begin
   end loop;
 end $$;
 
--- The lanes asked for; last: by what the last task of the page is ordered.
+-- The lanes asked for. `count` is one more than a page has: found says whether others follow. last: by what the last
+-- task of the page is ordered.
 create function read_inbox(p_call json, p_lanes text[])
-returns table (name text, total bigint, unread_total bigint, items text, shown int, last json)
+returns table (name text, total bigint, unread_total bigint, items text, found int, last json)
 language plpgsql stable as $$
 declare
   v_call inbox_call := json_populate_record(null::inbox_call, p_call);
 begin
   return query
-  select l.name, l.total, l.unread_total, _inbox_items(v_call, l.page, l.name), cardinality(l.page),
+  select l.name, l.total, l.unread_total, _inbox_items(v_call, p.shown, l.name), cardinality(l.page),
          (select json_build_array(x.is_read, _utc(x.at), x.priority, x.task_id)
-            from unnest(l.page[cardinality(l.page):]) x)
-    from _inbox_lanes(v_call, p_lanes) l;
+            from unnest(p.shown[cardinality(p.shown):]) x)
+    from _inbox_lanes(v_call, p_lanes) l
+    cross join lateral (select l.page[:v_call.count - 1] as shown) p;
 end $$;
