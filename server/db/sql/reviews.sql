@@ -955,8 +955,8 @@ begin
      select x.review_id from unnest(v_verdicts) x where x.outcome = 'error'));
   v_recorded := _record(p_workspace_id, v_now, v_verdicts, p_max_attempts);
   if put_back > 0 then
-    v_recorded.events := _put_back(p_workspace_id, v_now, v_cause, v_lapsed, 'expiry', null, null)
-                      || v_recorded.events;
+    v_recorded.events := v_recorded.events
+                      || _put_back(p_workspace_id, v_now, v_cause, v_lapsed, 'expiry', null, null);
   end if;
   perform _settle_and_log(p_workspace_id, v_recorded.tasks, v_now, v_cause, v_recorded.events[1].event_type,
                           v_recorded.events);
