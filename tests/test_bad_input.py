@@ -136,6 +136,8 @@ def test_a_bad_header_is_refused(
         ("/api/tasks?limit=x", "limit"), ("/api/tasks?colour=red", "colour"),
         ("/api/tasks?status=done", "status"), ("/api/tasks?include_drafts=maybe", "include_drafts"),
         ("/api/events?after_sequence=-1", "after_sequence"),
+        ("/api/events?event_type=task.made", "event_type"),
+        ("/api/observe/stream?event_type=task.made", "event_type"),
         ("/api/events?since=1767225600", "since"), ("/api/events?until=2026-01-01", "until"),
         ("/api/events?since=0001-01-01T00:00:00%2B23:59", "since"),
         ("/api/events?until=9999-12-31T23:59:59-00:01", "until"),

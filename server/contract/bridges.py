@@ -18,27 +18,8 @@ from server.contract.base import (
     Time,
     Version,
 )
+from server.contract.events import EventType
 
-EventType = Literal[
-    "task.created", "task.updated", "task.published", "task.approved", "task.rejected",
-    "task.approval_overdue", "task.approval_requested", "task.canceled", "task.deleted",
-    "task.child_created", "task.dependency_added", "task.dependency_removed",
-    "task.status_changed", "task.paused", "task.resumed", "task.execution_profile_updated",
-    "task.execution_profile_deleted", "task.subscription_created", "task.subscription_deleted",
-    "task.run_enqueued", "task.run_claimed", "task.run_session_bound", "task.run_started",
-    "task.run_progress", "task.run_completed", "task.run_failed", "task.run_released",
-    "task.run_lease_expired", "task.run_needs_attention", "task.run_starved",
-    "task.run_canceled", "task.run_operator_forced_fail", "task.run_operator_retry",
-    "task.run_recovered_from_attention", "task.run_review_requested", "task.run_review_bound",
-    "task.run_review_started", "task.run_review_released", "task.run_review_recorded",
-    "task.run_review_approved", "task.run_review_rejected", "task.run_review_blocked",
-    "task.run_review_error", "task.run_review_timeout", "task.run_review_invalid_output",
-    "task.run_review_circuit_opened", "task.run_review_canceled",
-    "task.run_review_retry_enqueued", "scheduler.paused", "scheduler.resumed",
-    "scheduler.drain_started", "scheduler.drain_completed", "bridge.created", "bridge.updated",
-    "bridge.disabled", "bridge.deleted", "key.created", "key.rotated", "key.revoked",
-    "workspace.updated",
-]  # fmt: skip
 EventTypes = Annotated[
     list[EventType], Meta(min_length=1, max_length=limits.BRIDGE_EVENT_TYPES_LIMIT_COUNT)
 ]

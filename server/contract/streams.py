@@ -1,7 +1,7 @@
 """Streams: how to open one, and what its frames carry."""
 
 from server.contract.base import Answer, Query, Request, Time
-from server.contract.events import LogEvent, Sequence, TimelineItem
+from server.contract.events import EventType, LogEvent, Sequence, TimelineItem
 
 
 class StreamEvent(Answer):
@@ -68,7 +68,7 @@ class StreamQuery(Query):
 class WorkspaceStreamQuery(StreamQuery):
     """Which events of the workspace to follow."""
 
-    event_type: list[str] | None = None
+    event_type: list[EventType] | None = None
     task_id: str | None = None
 
 

@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, AsyncCursor, OperationalError
@@ -71,5 +71,5 @@ class Limit(NamedTuple):
 
 def _break(connection: AsyncConnection[Any]) -> None:
     """Ends a statement that nothing else ends: a cancellation would wait for the proxy too."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as held:
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as held:
         held.shutdown(socket.SHUT_RDWR)
