@@ -1,8 +1,9 @@
 -- Copies each queued task as often as is asked for (parameter: copies), with all that a claim reads and changes,
--- and leaves out what came before: the log. Columns are not named, so that new ones are copied too.
+-- and leaves out what came before: the log. Columns are not named, so that new ones are copied too. What is behind in
+-- the queue has a greater id, as what is made later has.
 with wanted as (
-  select t.task_id, t.newest_run_id as run_id, i, t.task_id || '.' || i as new_task_id,
-         t.newest_run_id || '.' || i as new_run_id
+  select t.task_id, t.newest_run_id as run_id, i, 'u' || lpad(i::text, 6, '0') || '.' || t.task_id as new_task_id,
+         'u' || lpad(i::text, 6, '0') || '.' || t.newest_run_id as new_run_id
     from task t cross join generate_series(1, %(copies)s) i
    where t.status = 'ready' and t.newest_run_id is not null
 ), tasks as (

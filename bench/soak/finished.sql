@@ -1,6 +1,7 @@
 -- Copies each task that was completed as often as is asked for, with its runs, leases, events and digests, as if all
 -- had been worked on. The log goes on without a gap; columns are read from the catalogue, so that new ones are
--- copied too. To be called with session_replication_role = replica: the copies are whole.
+-- copied too. To be called with session_replication_role = replica: the copies are whole. Their ids are smaller than
+-- those of what is queued, as those of older tasks are.
 create function pg_temp.copy_finished(p_copies int) returns bigint language plpgsql as $$
 declare
   v_newest bigint;
@@ -20,7 +21,7 @@ begin
   foreach v_table in array '{task,task_body,task_activity,run,run_body,lease,digest,moment,event}'::text[] loop
     select string_agg(case
              when c.attname in ('task_id', 'root_task_id', 'run_id', 'newest_run_id')
-               then format('x.%I || ''_'' || i', c.attname)
+               then format('lpad(i::text, 6, ''0'') || ''_'' || x.%I', c.attname)
              when c.attname = 'open_tasks' then '$3'
              when (v_table, c.attname) in (('event', 'sequence'), ('task_activity', 'sequence'), ('digest', 'activity'))
                then format('(select p.new from place p where p.old = x.%I) + (i - 1) * $2', c.attname)
