@@ -54,12 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     schema = group("schema", "the database's schema")
     add(schema, "apply", "make it, or bring it up to date", _schema_apply)
     add(schema, "version", "show which version the database has", _schema_version)
-    add(
-        schema,
-        "restored",
-        "run this after a restore: what was claimed behind the backup fits no more",
-        _restored,
-    )
+    add(schema, "restored", "run this after a restore: claims since the backup are void", _restored)
     key = group("key", "API keys of a running server")
     listed = add(key, "list", "show the keys, without their secrets", _key_list)
     listed.add_argument("--workspace", help="whose keys; * is all (default: the caller's own)")
