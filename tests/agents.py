@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import httpx2
 import pytest
 
 from agent_sdk import Client, StreamEvent, Worker
-from agent_sdk.testing import Server, running
+from agent_sdk.testing import Server
 
 SOON = 20.0
 
@@ -39,8 +40,14 @@ def working(
     """A worker, or a reviewer, that runs within the block."""
     worker = Worker(client=client, wait_seconds=5, **options)
     (worker.review if reviews else worker.task)(handler)
-    with running(worker):
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
         yield worker
+    finally:
+        worker.stop()
+        thread.join(SOON)
+        assert not thread.is_alive()
 
 
 @contextmanager
