@@ -2813,7 +2813,7 @@ begin
   select v.n, null::text, jsonb_build_object('seconds', extract(epoch from lease_now() - w.claimed_at)), v.replayed,
          json_build_object('lease', _lease_json(r::run, l::lease, w.coordination_channel))::text, p_offers
     from unnest(p_verdicts) v
-    cross join lateral (select c.* from unnest(p_calls) c where c.n = v.n offset 0) c
+    cross join lateral (select (p_calls[v.n + 1]).* offset 0) c
     left join lateral (select w.coordination_channel, w.claimed_at, w.fence from run_wire w
       where w.workspace_id = p_ws and w.run_id = c.run_id offset 0) w on true
     -- The caller's own lease: after a release the run may be somebody else's already.

@@ -24,12 +24,17 @@ def worklease() -> Iterator[Server]:
 
 
 @contextmanager
-def running(worker: Worker) -> Iterator[Worker]:
-    """The worker works within the block, in a thread of its own; at the end it is stopped."""
-    thread = threading.Thread(target=worker.run)
+def running(worker: Worker, seconds: float = 20) -> Iterator[Worker]:
+    """The worker works within the block, in a thread of its own; at the end it is stopped.
+
+    Raises TimeoutError if it then works on for longer than these seconds.
+    """
+    thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
     try:
         yield worker
     finally:
         worker.stop()
-        thread.join()
+        thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"the worker still worked {seconds} s after it was told to stop")

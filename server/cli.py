@@ -106,15 +106,17 @@ def _serve(config: Config, _: argparse.Namespace) -> int:
 
 def _greet(config: Config, has_keys: bool) -> None:
     print(f"Worklease serves {config.url}")
-    told = {"admin.key": "admin key  {}", "agent.key": "agent key  {} (agent_sdk finds it)"}
+    keys = {
+        config.data_dir / "admin.key": "admin key  {}",
+        config.data_dir / "agent.key": "agent key  {} (agent_sdk finds it)",
+    }
     if config.admin_key:
-        del told["admin.key"]
-    for name, words in told.items():
-        path = config.data_dir / name
-        # The first server of a database makes them.
-        if path.exists() or not has_keys:
-            print(f"  {words.format(path)}")
-    if has_keys and not any((config.data_dir / name).exists() for name in told):
+        del keys[config.data_dir / "admin.key"]
+    there = [path for path in keys if path.exists()]
+    # The first server of a database makes them.
+    for path in there if has_keys else keys:
+        print(f"  {keys[path].format(path)}")
+    if has_keys and not there:
         print("  keys       as they were made before; none is kept in this data directory")
     sys.stdout.flush()
 

@@ -11,7 +11,6 @@ class Code(NamedTuple):
     category: str
     title: str
     message: str
-    command: str | None = None
 
 
 CODES: Final[dict[str, Code]] = {

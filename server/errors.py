@@ -47,7 +47,7 @@ def envelope(problem: Problem, request_id: str, public_url: str) -> dict[str, An
             "category": entry.category,
             "title": entry.title,
             "message": problem.message,
-            "suggested_command": entry.command,
+            "suggested_command": None,
             "doc_url": f"{public_url}/docs/errors#{problem.code}",
             "data_freshness": "live",
             "evidence": problem.evidence,

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import httpx2
 import pytest
 
 from agent_sdk import Client, StreamEvent, Worker
-from agent_sdk.testing import Server
+from agent_sdk.testing import Server, running
 
 SOON = 20.0
 
@@ -40,14 +39,8 @@ def working(
     """A worker, or a reviewer, that runs within the block."""
     worker = Worker(client=client, wait_seconds=5, **options)
     (worker.review if reviews else worker.task)(handler)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
+    with running(worker, SOON):
         yield worker
-    finally:
-        worker.stop()
-        thread.join(SOON)
-        assert not thread.is_alive()
 
 
 @contextmanager

@@ -75,19 +75,21 @@ async def test_who_is_lent_no_connection_is_told_so_in_time(
     """And has changed nothing; PgBouncer itself would hold the call for two minutes."""
     program = found() or pytest.skip("there is no pgbouncer here")
     between = Bouncer(program, postgres, connections=1)
-    conninfo = between.conninfo(fresh_database)
-    async with open_pool(conninfo, 1, 0.5, 30, lent=True) as db:
-        with psycopg.connect(conninfo, prepare_threshold=None) as other:
-            other.execute("select")
-            for _ in range(2):
-                with pytest.raises(Problem, match="database_unavailable") as told:
-                    await db.many("select 1")
-                assert not isinstance(told.value, ConnectionLost)
-            with pytest.raises(Problem, match="database_unavailable"):
-                async with db.transaction() as both:
-                    await both.many("select 1")
-        assert await db.many("select 1") == [(1,)]
-    between.stop()
+    try:
+        conninfo = between.conninfo(fresh_database)
+        async with open_pool(conninfo, 1, 0.5, 30, lent=True) as db:
+            with psycopg.connect(conninfo, prepare_threshold=None) as other:
+                other.execute("select")
+                for _ in range(2):
+                    with pytest.raises(Problem, match="database_unavailable") as told:
+                        await db.many("select 1")
+                    assert not isinstance(told.value, ConnectionLost)
+                with pytest.raises(Problem, match="database_unavailable"):
+                    async with db.transaction() as both:
+                        await both.many("select 1")
+            assert await db.many("select 1") == [(1,)]
+    finally:
+        between.stop()
 
 
 def test_readiness_says_that_no_notification_comes_back(behind: World) -> None:

@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 import httpx2
 
 from server.codes import CODES
+from server.remedies import REMEDIES
+from server.rules.inspect import FINDINGS
 from tests.client import RefusedError
 from tests.factories import Workspace
 from tests.world import World
@@ -16,6 +18,10 @@ def test_the_page_of_errors_has_every_code_under_its_anchor(world: World) -> Non
     for name, code in CODES.items():
         assert answer.text.count(f'id="{name}"') == 1
         assert code.title in answer.text
+
+
+def test_each_error_and_each_finding_has_its_remedy() -> None:
+    assert set(REMEDIES) == {*CODES, *FINDINGS}
 
 
 def test_the_address_that_an_error_names_leads_to_its_explanation(workspace: Workspace) -> None:

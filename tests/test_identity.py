@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from secrets import token_hex
 
+import httpx2
 import msgspec
 
 from server.api.dispatch import Dispatcher
@@ -160,3 +161,24 @@ async def test_the_public_routes_need_no_key(client_as: Client) -> None:
     version = msgspec.json.decode((await http.get("/version")).content, type=VersionResponse)
     assert (version.name, version.api_version) == ("worklease", 1)
     assert "worklease_http_requests_total" in (await http.get("/metrics")).text
+
+
+async def test_refused_callers_and_calls_that_no_route_takes_are_counted(client_as: Client) -> None:
+    http = await client_as("")
+    failures = "worklease_auth_failures_total{reason="
+    astray = 'worklease_http_requests_total{method="",route="",status='
+    kept = (f'{failures}"authentication_required"}}', f'{failures}"invalid_credentials"}}')
+    counted = (*kept, f'{astray}"404"}}', f'{astray}"405"}}')
+    before = await _counts(http, counted)
+    await http.get("/api/whoami")
+    await (await client_as(ADMIN, X_API_Key=AGENT)).get("/api/whoami")
+    assert code_of(await http.get("/api/nothing")) == "404 route_not_found"
+    assert code_of(await http.put("/api/whoami")) == "405 method_not_allowed"
+    after = await _counts(http, counted)
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 1, 1]
+
+
+async def _counts(http: httpx2.AsyncClient, counted: tuple[str, ...]) -> list[float]:
+    lines = (await http.get("/metrics")).text.splitlines()
+    told = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return [float(told.get(name, 0)) for name in counted]

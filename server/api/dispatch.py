@@ -1,5 +1,6 @@
 """From a path to its endpoint: the whole of the server's routing."""
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from starlette.types import Receive, Scope, Send
@@ -8,6 +9,7 @@ from server.api import headers as read
 from server.api.answer import send_problem
 from server.api.endpoint import Endpoint
 from server.api.route import Route
+from server.api.tally import requests
 from server.errors import Problem
 
 if TYPE_CHECKING:
@@ -69,5 +71,11 @@ class Dispatcher:
             problem = Problem("method_not_allowed", allowed=allowed)
         else:
             problem = Problem("route_not_found", path=scope["path"])
-        request_id = read.request_id(dict(scope["headers"]))
-        await send_problem(problem, send, request_id, self.services.config.url)
+        requests.in_flight += 1
+        began = time.perf_counter()
+        try:
+            request_id = read.request_id(dict(scope["headers"]))
+            await send_problem(problem, send, request_id, self.services.config.url)
+        finally:
+            # Neither the path nor the method of such a call has bounds.
+            requests.ended("", "", problem.status, time.perf_counter() - began)

@@ -9,6 +9,7 @@ from typing import Final
 from server.api.context import Context
 from server.codes import CODES
 from server.contract.base import Encoded
+from server.remedies import REMEDIES
 from server.rules.inspect import FINDINGS
 
 HTML: Final = b"text/html; charset=utf-8"
@@ -53,17 +54,16 @@ def _page() -> bytes:
         parts.append(f"<h2>{status}</h2>")
         for name, code in entries:
             label = f"{code.status} · {code.severity} · {code.category}"
-            parts.append(_section(name, code.title, code.message, label, code.command))
+            parts.append(_section(name, code.title, code.message, label))
     parts.append("<h2>Diagnostics</h2><p>What inspect finds; no call is refused for it.</p>")
     for name, finding in FINDINGS.items():
         parts.append(_section(name, finding.title, finding.message, finding.severity))
     return PAGE.substitute(sections="\n".join(parts)).encode()
 
 
-def _section(name: str, title: str, message: str, label: str, command: str | None = None) -> str:
-    hint = f"<p>Try <code>{escape(command)}</code></p>" if command else ""
+def _section(name: str, title: str, message: str, label: str) -> str:
     return (
         f'<section id="{name}"><h3><a href="#{name}"><code>{name}</code></a></h3>'
-        f"<p><b>{escape(title)}.</b> {escape(message)}</p>{hint}"
+        f"<p><b>{escape(title)}.</b> {escape(message)}</p><p>{escape(REMEDIES[name])}</p>"
         f"<p><small>{label}</small></p></section>"
     )

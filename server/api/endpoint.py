@@ -18,7 +18,7 @@ from server.api.tally import requests
 from server.contract.base import Patch
 from server.errors import Problem, unfit
 from server.rules.ids import is_id
-from server.telemetry import RequestFailed, occur
+from server.telemetry import AuthFailed, RequestFailed, occur
 
 if TYPE_CHECKING:
     from server.api.services import Services
@@ -79,6 +79,8 @@ class Endpoint:
                 await send_answer(answer, status, packs, scope, headers, send, request_id)
         except Problem as problem:
             status = problem.status
+            if status == 401:
+                occur(AuthFailed, request_id=request_id, route=route.path, reason=problem.code)
             await send_problem(problem, send, request_id, self._public_url)
         except ClientGone:
             pass

@@ -23,7 +23,6 @@ from server.rules.tokens import api_key_hash
 from server.store.keys import KeyRow, find_key, find_key_by_id, touch_key
 from server.store.sessions import attend_session, register_session, see_sessions
 from server.store.workspaces import WorkspaceRow, find_workspace
-from server.telemetry import AuthFailed, occur
 
 DEFAULT_WORKSPACE: Final = "default"
 # A stream looks at its key every four seconds, so that five pass at most until it ends.
@@ -201,7 +200,6 @@ class Identity:
 
     def _unknown(self, scope: Scope) -> Problem:
         """What to say of a credential that is none; too many of them are slowed down."""
-        occur(AuthFailed, reason="invalid_credentials")
         client = scope.get("client")
         self._failures.note(client[0] if client else "", time.monotonic())
         return Problem("invalid_credentials")

@@ -53,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all if none is named")
     parser.add_argument("--seed", type=int, default=randbelow(1_000_000), help="repeats a run")
-    parser.add_argument("--minutes", type=float, default=19.8, help="for all parts together")
+    parser.add_argument("--minutes", type=float, default=19.2, help="for all parts together")
     parser.add_argument("--directory", type=Path, default=Path(".proof"), help="for the report")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
