@@ -23,6 +23,7 @@ PARTS = (
     "wire.sql",
     "scheduler.sql",
     "reviews.sql",
+    "review_leases.sql",
     "slots.sql",
     "backlog.sql",
     "starvation.sql",

@@ -6,12 +6,12 @@ from tests.proof.mutants.mutant import Mutant
 
 IN_PARTS: Final = (
     Mutant(
-        "an agent reviews its own work", "P2", "model", "server/db/sql/reviews.sql",
+        "an agent reviews its own work", "P2", "model", "server/db/sql/review_leases.sql",
         "and not _is_own_work(p_ws, v.run_id, p_reviewer.agent_name, p_reviewer.session_id)", "",
     ),
     Mutant(
         "the claim of a review that holds its task up leaves the fence", "P3", "model",
-        "server/db/sql/reviews.sql",
+        "server/db/sql/review_leases.sql",
         "update task t set fence = t.fence + 1, updated_at = v_now",
         "update task t set updated_at = v_now",
     ),
