@@ -730,7 +730,7 @@ end $$;
 create function _cascade_limit() returns int language sql immutable as $$ select 10000 $$;
 
 -- Cancels tasks and their subtrees, level by level: lock the level, then read its children in a new statement
--- (a child is created under a share lock of its parent, so none can slip in). Terminal tasks are passed over.
+-- (a child is created under a lock of its parent, so none can slip in). Terminal tasks are passed over.
 -- p_roots: for each, the task that the cancel named; p_who: whose cause it is (null: there is one). What p_room
 -- does not hold (null: no bound) is left in cascade_task.
 create function _cancel_trees(
@@ -828,7 +828,7 @@ end $$;
 -- Derives the status of the given tasks (locked by the caller) from what the transition changed, counts again
 -- for the tasks that wait for them, queues what became runnable, and makes the offers true. p_causes has one
 -- cause for all tasks or one for each; p_event is the type of the causing event. Goes round while statuses that
--- others wait for keep changing; p_room: how many tasks may be canceled on the way. The events leave out a status
+-- others wait for keep changing; p_room: how many tasks may be canceled on the way, in 50 rounds at most. The events leave out a status
 -- change of the given tasks themselves: the caller's own event tells that. Answers how many more tasks are open.
 create function _settle(
   p_ws text, p_tasks text[], p_now timestamptz, p_causes cause[], p_event text,
@@ -849,6 +849,7 @@ declare
   v_more new_event[];
   v_waiting record;
   v_trees record;
+  v_rounds int := 0;
 begin
   opened := 0;
   v_who := array_fill(1, array[coalesce(cardinality(p_tasks), 0)]);
@@ -920,8 +921,8 @@ begin
     end if;
 
     exit when v_changed is null;
-    -- Who waits for those. Whoever adds an edge holds the depended-on task FOR SHARE, so none can appear behind
-    -- the caller's locks.
+    -- Who waits for those. Whoever adds an edge holds the depended-on task, so none can appear behind the
+    -- caller's locks.
     v_waiting_ids := array(select d.task_id from dependency d
       where d.workspace_id = p_ws and d.depends_on_task_id = any (v_changed));
     exit when cardinality(v_waiting_ids) = 0;
@@ -962,8 +963,9 @@ begin
       from counted c join unnest(v_front, v_who) f (task_id, who) on f.task_id = c.by;
 
     if v_waiting.tasks is not null then
-      v_trees := _cancel_trees(p_ws, v_waiting.tasks, v_waiting.tasks, v_waiting.who, p_room, p_now, p_causes,
-                               'dependency_failed', null);
+      v_rounds := v_rounds + 1;
+      v_trees := _cancel_trees(p_ws, v_waiting.tasks, v_waiting.tasks, v_waiting.who,
+        case when v_rounds <= 50 then p_room else 0 end, p_now, p_causes, 'dependency_failed', null);
       p_room := p_room - cardinality(v_trees.tasks);
       events := events || v_trees.events;
       -- Looked at in the next round; their own event tells the change, so nobody else is its cause.
@@ -1223,14 +1225,12 @@ create function _bulk_answer(p_ws text, p_ids jsonb) returns text language sql a
     left join task t on t.workspace_id = p_ws and t.task_id = i.x ->> 'id'
 $$;
 
--- Locks the parents and dependencies of new tasks that were there before, one by one as _lock_tasks() does: neither
--- may change status or vanish meanwhile.
+-- Locks the parents and dependencies of new tasks that were there before: neither may change status or vanish
+-- meanwhile. Not FOR SHARE: one creator after the other would keep a completion or a cancel of theirs waiting.
 create function _hold_others(p_ws text, p_tasks task_input[]) returns void language plpgsql as $$
 begin
-  perform 1 from (select distinct w.id from unnest(p_tasks) t
-      cross join lateral unnest(t.parent_task_id || t.depends_on) w (id) order by 1) x
-    cross join lateral (select from task t
-      where t.workspace_id = p_ws and t.task_id = x.id for share) l;
+  perform _lock_tasks(p_ws, array(select w.id from unnest(p_tasks) t
+    cross join lateral unnest(t.parent_task_id || t.depends_on) w (id)));
 end $$;
 
 -- Makes the edges of new tasks. The event of a creation names 2,000 dependencies at most: those beyond have their own.
@@ -1445,35 +1445,36 @@ begin
   if p_role = 'agent' and p_task.created_by_agent is distinct from p_cause.agent_name
      and not (p_holder and exists (
        select from lease l where l.workspace_id = p_ws and l.run_id = p_task.current_run_id
-          and l.fence = p_task.fence and l.ended_at is null and l.session_id = p_cause.session_id
-          and l.agent_name = p_cause.agent_name)) then
+          and l.ended_at is null and l.session_id = p_cause.session_id and l.agent_name = p_cause.agent_name)) then
     perform _refuse('forbidden', jsonb_build_object('role', p_role, 'action', p_cause.origin_ref));
   end if;
 end $$;
 
--- The path of edges from one task up to another, both ends included: ids in the order they wait.
+-- A path of edges from one task up to another, both ends included: ids in the order they wait; null: there is none.
 create function _path(p_ws text, p_from text, p_to text) returns text[] language plpgsql as $$
 declare
-  v_seen jsonb := jsonb_build_object(p_from, null);
-  v_level text[] := array[p_from];
-  v_found jsonb;
-  v_path text[] := array[p_to];
+  v_above text[];
+  v_by jsonb;                                -- for each of them a task that waits for it and is one, too
+  v_path text[] := '{}';
 begin
-  while v_level is not null and not v_seen ? p_to loop
-    select jsonb_object_agg(x.depends_on_task_id, x.task_id), array_agg(x.depends_on_task_id)
-      into v_found, v_level
-      from (select distinct on (d.depends_on_task_id) d.depends_on_task_id, d.task_id from dependency d
-             where d.workspace_id = p_ws and d.task_id = any (v_level)
-               and not v_seen ? d.depends_on_task_id) x;
-    v_seen := v_seen || coalesce(v_found, '{}');
-  end loop;
-  if not v_seen ? p_to then
+  v_above := array(with recursive above (id) as (
+      select p_from collate "C"
+      union
+      select d.depends_on_task_id::text from above a
+        cross join lateral (select k.depends_on_task_id from dependency k
+          where k.workspace_id = p_ws and k.task_id = a.id offset 0) d)
+    select a.id from above a);
+  if p_to <> all (v_above) then
     return null;
   end if;
-  while v_path[1] <> p_from loop
-    v_path := (v_seen ->> v_path[1]) || v_path;
+  select jsonb_object_agg(d.depends_on_task_id, a.id) into v_by from unnest(v_above) a (id)
+    cross join lateral (select k.depends_on_task_id from dependency k
+      where k.workspace_id = p_ws and k.task_id = a.id offset 0) d;
+  while p_to is not null loop                -- no cycle stands yet, so this ends, where it began
+    v_path := v_path || p_to;
+    p_to := v_by ->> p_to;
   end loop;
-  return v_path;
+  return array(select x.id from unnest(v_path) with ordinality x (id, n) order by x.n desc);
 end $$;
 
 -- Makes a task wait for another. The edge lock keeps two additions from closing a cycle together.
@@ -1492,14 +1493,9 @@ declare
   v_settled record;
 begin
   perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
-  -- By id: the awaited task is only read (its status must not move), the waiting one changes.
-  if p_depends_on < p_task_id then
-    perform 1 from task where workspace_id = p_workspace_id and task_id = p_depends_on for share;
-  end if;
+  -- The awaited task is only read, but its status must not move.
+  perform _lock_tasks(p_workspace_id, array[p_task_id, p_depends_on]);
   v_task := _lock_task(p_workspace_id, p_task_id);
-  if p_depends_on > p_task_id then
-    perform 1 from task where workspace_id = p_workspace_id and task_id = p_depends_on for share;
-  end if;
   perform _guard(p_workspace_id, p_guard);
   v_now := lease_now();
   perform _check_own(p_workspace_id, v_cause, p_role, v_task, true);
@@ -1733,8 +1729,6 @@ declare
 begin
   perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
   v_task := _lock_with_waiting(p_workspace_id, p_task_id);
-  -- FOR UPDATE: also against those who lock it FOR SHARE to make a child or an edge.
-  perform 1 from task where workspace_id = p_workspace_id and task_id = p_task_id for update;
   v_now := lease_now();
   select count(*) into v_children from task
    where workspace_id = p_workspace_id and parent_task_id = p_task_id;
@@ -1771,7 +1765,6 @@ begin
   delete from run_body b using run r
    where r.workspace_id = p_workspace_id and r.task_id = p_task_id
      and b.workspace_id = p_workspace_id and b.run_id = r.run_id;
-  delete from task_activity where workspace_id = p_workspace_id and task_id = p_task_id;
   insert into deleted_task
     values (p_workspace_id, p_task_id, v_task.parent_task_id, v_task.root_task_id);
   delete from task where workspace_id = p_workspace_id and task_id = p_task_id;
@@ -1781,6 +1774,7 @@ begin
     'title', v_task.title, 'identifier', v_task.identifier, 'task_status', v_task.status))
     || coalesce(v_events, '{}') || v_settled.events,
     v_settled.opened - (not _has_ended(v_task.status))::int);
+  delete from task_activity where workspace_id = p_workspace_id and task_id = p_task_id;
 end $$;
 
 -- Refuses a further run where one may not be queued.
@@ -3352,7 +3346,7 @@ declare
   v_new workspace;
   v_changed text[];
 begin
-  select * into v_old from workspace w where w.workspace_id = p_workspace_id for update;
+  select * into v_old from workspace w where w.workspace_id = p_workspace_id for no key update;
   if p_version is not null and p_version <> v_old.version then
     perform _refuse('version_mismatch', jsonb_build_object('version', v_old.version));
   end if;

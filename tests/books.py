@@ -54,6 +54,9 @@ RULES = {
         select t.task_id from task t join lease l using (workspace_id, task_id)
          where t.workspace_id = %(ws)s group by t.task_id, t.fence
         having count(*) <> count(distinct l.fence) or max(l.fence) > t.fence""",
+    "activity is kept of tasks that exist": """
+        select a.task_id from task_activity a left join task t using (workspace_id, task_id)
+         where a.workspace_id = %(ws)s and t.task_id is null""",
     "the newest run has the highest attempt": """
         select t.task_id from task t
          where t.workspace_id = %(ws)s and t.newest_run_id is distinct from (

@@ -58,3 +58,23 @@ async def test_a_workspace_that_is_held_up_is_served_aside() -> None:
         free.set()
         assert [await call for call in held][-1] == "later 4"
         assert (await batcher.submit("held", Call("again")), log[-1]) == ("again", "held")
+
+
+async def test_who_meets_a_lock_does_not_hold_up_the_other_calls_of_its_workspace() -> None:
+    free = asyncio.Event()
+
+    async def serve(_: str, calls: Sequence[Call]) -> list[str]:
+        await asyncio.sleep(0)
+        if not free.is_set() and any(call.one.startswith("held") for call in calls):
+            raise Busy
+        return [call.one for call in calls]
+
+    batcher: Batcher[Call, str] = Batcher("test", serve, 100, 5.0, lambda _: True)
+    names = [f"{'held' if n % 3 == 0 else 'free'} {n}" for n in range(30)]
+    calls = {name: asyncio.ensure_future(batcher.submit("one", Call(name))) for name in names}
+    async with asyncio.timeout(5):
+        for name in names[1::3] + names[2::3]:
+            assert await calls[name] == name
+        assert not any(calls[name].done() for name in names[::3])
+        free.set()
+        assert [await calls[name] for name in names[::3]] == names[::3]

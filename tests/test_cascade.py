@@ -42,8 +42,13 @@ def _canceled(own: Workspace, ids: dict[str, str]) -> int:
     return list(own.statuses(ids).values()).count("canceled")
 
 
+@pytest.fixture(autouse=True)
+def one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cascade, "BATCHES", 1)
+
+
 def _go_on(world: World) -> int:
-    """One pass of the loop; how many tasks it canceled."""
+    """One batch of the loop; how many tasks it canceled."""
     done: int = world.run(lambda db: cascade.run_once(db, lambda *_: None))
     return done
 
@@ -149,3 +154,16 @@ def test_a_server_goes_on_by_itself(few: World, tmp_path: Path) -> None:
         pass
     loops.stop()
     assert own.faults() == {}
+
+
+def test_a_long_chain_is_canceled_link_by_link_in_several_transactions(
+    workspace: Workspace, world: World
+) -> None:
+    """So that whoever fails its first task, or others meanwhile, do not wait for all of it."""
+    names = [f"t{n}" for n in range(120)]
+    edges = {name: names[max(0, n - 1) : n] for n, name in enumerate(names)}
+    ids = workspace.graph(edges, on_dependency_failure="cancel")
+    workspace.cancel(ids.pop("t0"))
+    assert [_canceled(workspace, ids), _go_on(world), _go_on(world)] == [50, 51, 18]
+    assert _canceled(workspace, ids) == 119
+    assert workspace.faults() == {}

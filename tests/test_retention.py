@@ -8,6 +8,7 @@ from server.api.feed import Feed, Subscriber, Topic
 from server.api.turns import Turns
 from server.db.pool import Database
 from server.loops import digests, retention
+from server.store import retention as retention_store
 from tests.factories import Workspace, refused
 from tests.receiver import attempts, bridge, cursor, receiving, subscribe
 from tests.streams import subscribed
@@ -162,6 +163,39 @@ def test_trees_that_ended_long_ago_go_whole(world: World) -> None:
     assert own.told()[-3:] == ["task.deleted"] * 3
     assert own.events()[-1].actor.ref == "retention"
     assert own.faults() == {}
+
+
+@pytest.mark.parametrize("use", ["waited for", "run again"])
+def test_a_task_that_came_into_use_since_it_was_found_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    """P6: deleted, it would let go what waits for it."""
+    own = world.workspace(task_retention_days=2)
+    task = own.task()
+    own.agent().work(task.id, "fail", retryable=False)
+    world.advance(2 * DAY + 1)
+    find = retention_store.find_old_tasks
+
+    async def find_and_use(db: Database, workspace_id: str, limit: int) -> list[str]:
+        found = await find(db, workspace_id, limit)
+        if found:
+            await asyncio.to_thread(_use, own, task.id, use)
+        return found
+
+    monkeypatch.setattr(retention_store, "find_old_tasks", find_and_use)
+    world.forget()
+    assert own.get(task.id).id == task.id
+    assert own.agent().claims() == []
+    assert own.faults() == {}
+
+
+def _use(own: Workspace, task_id: str, use: str) -> None:
+    if use == "waited for":
+        own.task(depends_on=[task_id], auto_enqueue_on_ready=True)
+    else:
+        [run] = own.operator.get(f"/api/tasks/{task_id}/runs").runs
+        own.operator.post(f"/api/runs/{run.id}/retry")
+        own.agent().work(task_id)
 
 
 def test_a_stream_that_retention_overtakes_says_so(world: World, brief: Workspace) -> None:

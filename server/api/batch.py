@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -20,6 +20,9 @@ class Call(Protocol):
     @property
     def one(self) -> str: ...
 
+
+# How many locks of others one batch waits for, one after the other.
+HELD_AT_ONCE: Final = 2
 
 C = TypeVar("C", bound=Call)
 A = TypeVar("A")
@@ -112,14 +115,18 @@ class Batcher(Generic[C, A]):
             answers = await self._serve(workspace_id, [waiting.call for waiting in batch])
         except ConnectionLost:
             # The commit is unknown: what may be repeated is, once; the rest is told so.
-            batch = await self._one_by_one(workspace_id, batch, lost=True)
+            batch = await self._one_by_one(workspace_id, self._repeatables(batch))
         except Busy as busy:
-            self._later(workspace_id, batch, busy)
-            batch = []
+            if self._aside is None and len(batch) > 1:
+                # A lock that one of them wants may be no matter of the others.
+                batch = await self._one_by_one(workspace_id, batch)
+            else:
+                self._later(workspace_id, batch, busy)
+                batch = []
         except (Problem, Fault) as problem:
             # Rolled back: whose fault it is shows when each goes alone.
             if len(batch) > 1 and not _is_outage(problem):
-                batch = await self._one_by_one(workspace_id, batch, lost=False)
+                batch = await self._one_by_one(workspace_id, batch)
             else:
                 for waiting in batch:
                     _refuse(waiting, problem)
@@ -145,25 +152,36 @@ class Batcher(Generic[C, A]):
             if waiting.since <= waited:
                 _refuse(waiting, busy)
 
-    async def _one_by_one(
-        self, workspace_id: str, batch: list[Waiting[C, A]], lost: bool
-    ) -> list[Waiting[C, A]]:
-        """Those of the batch that were answered; who met a lock waits on."""
-        answered = []
+    def _repeatables(self, batch: list[Waiting[C, A]]) -> list[Waiting[C, A]]:
+        """Those that may be done twice; the others are refused."""
         for waiting in batch:
-            answered.append(waiting)
-            if lost and not self._repeatable(waiting.call):
+            if not self._repeatable(waiting.call):
                 _refuse(waiting, Problem("database_unavailable", retry_after_seconds=1))
-                continue
+        return [waiting for waiting in batch if not waiting.answer.done()]
+
+    async def _one_by_one(
+        self, workspace_id: str, batch: list[Waiting[C, A]]
+    ) -> list[Waiting[C, A]]:
+        """Those of the batch that were answered; who met a lock waits on, behind the others."""
+        answered: list[Waiting[C, A]] = []
+        held: list[Waiting[C, A]] = []
+        for n, waiting in enumerate(batch):
             try:
                 [answer] = await self._serve(workspace_id, [waiting.call])
             except Busy as busy:
-                self._later(workspace_id, [answered.pop()], busy)
+                held.append(waiting)
+                if len(held) == HELD_AT_ONCE:
+                    self._later(workspace_id, batch[n + 1 :] + held, busy)
+                    return answered
+                continue
             except (Problem, Fault) as problem:
                 _refuse(waiting, problem)
             else:
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
+            answered.append(waiting)
+        if held:
+            self._later(workspace_id, held, Busy())
         return answered
 
 

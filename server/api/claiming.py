@@ -112,10 +112,12 @@ class Claiming:
                 if got.claims or got.refused or left <= 0 or self.draining or gone.done():
                     break
                 await self._sleep(waiter, left, gone)
+                if gone.done():
+                    break
         finally:
             del waiters[waiter]
-        if got.claims:
-            # Perhaps there is more where this came from.
+        if got.claims or gone.done():
+            # Perhaps there is more where this came from, or it was woken in vain.
             self._wake(workspace_id, 1, waiter.kind)
         occur(ClaimWaited, value=time.monotonic() - began)
         return self._told(workspace_id, got)

@@ -6,13 +6,21 @@ from server.db.pool import Asked
 from server.loops.every import in_turn
 from server.store import sweep
 
+# In each workspace in one pass.
+BATCHES = 20
+
 
 async def run_once(db: Asked, changed: Callable[[str, int], None]) -> int:
-    """Cancels one bounded batch in each workspace that has more to do; how many tasks."""
+    """Cancels bounded batches in each workspace that has more to do; how many tasks."""
 
     async def go_on(workspace_id: str) -> int:
-        canceled, offers = await sweep.continue_cascade(db, workspace_id)
-        changed(workspace_id, offers)
-        return canceled
+        done = 0
+        for _ in range(BATCHES):
+            canceled, offers = await sweep.continue_cascade(db, workspace_id)
+            changed(workspace_id, offers)
+            done += canceled
+            if not canceled:
+                break
+        return done
 
     return await in_turn("cascade", await sweep.cascading_workspaces(db), go_on)

@@ -10,7 +10,7 @@ from server import limits
 from server.db.pool import Asked, Database, Fault
 from server.errors import Problem
 from server.loops.every import in_pieces, in_turn
-from server.store import retention, tasks
+from server.store import retention
 from server.telemetry import LoopFailed, occur
 
 CAUSE: Final = msgspec.json.encode(
@@ -46,16 +46,22 @@ async def _tasks(
     db: Database, begin: Asked, workspace_id: str, changed: Callable[[str, int], None]
 ) -> int:
     deleted = 0
+    for _ in range(limits.RETENTION_LOOKS_COUNT):
+        deleted += await _some_tasks(db, begin, workspace_id)
+    if deleted:
+        changed(workspace_id, 0)
+    return deleted
+
+
+async def _some_tasks(db: Database, begin: Asked, workspace_id: str) -> int:
+    deleted = 0
     found = await retention.find_old_tasks(begin, workspace_id, limits.RETENTION_TASKS_COUNT)
     for task_id in found:
         try:
-            await tasks.delete_task(db, workspace_id, CAUSE, task_id)
-            deleted += 1
+            deleted += await retention.forget_task(db, workspace_id, CAUSE, task_id)
         except Problem:
             # In use again, or somebody holds it: found again later.
             continue
         except Fault as error:
             occur(LoopFailed, loop="retention", error=error, task_id=task_id)
-    if deleted:
-        changed(workspace_id, 0)
     return deleted

@@ -1,6 +1,6 @@
 """What the workspaces keep no longer: events, attempts to deliver, and trees that ended."""
 
-from server.db.pool import Asked
+from server.db.pool import Asked, Database
 
 WITH_OLD_EVENTS = """
 select w.workspace_id from workspace w
@@ -63,3 +63,13 @@ FIND_OLD_TASKS = "select find_old_tasks(%(workspace_id)s, %(limit)s)"
 async def find_old_tasks(db: Asked, workspace_id: str, limit: int) -> list[str]:
     """Tasks of trees that ended long ago, children first."""
     return [row[0] for row in await db.many(FIND_OLD_TASKS, workspace_id=workspace_id, limit=limit)]
+
+
+FORGET_TASK = "select forget_task(%(workspace_id)s, %(cause)s::jsonb, %(task_id)s)"
+
+
+async def forget_task(db: Database, workspace_id: str, cause: str, task_id: str) -> int:
+    """Deletes such a task unless it came into use meanwhile; how many. Raises its Problem."""
+    [row] = await db.many(FORGET_TASK, workspace_id=workspace_id, cause=cause, task_id=task_id)
+    deleted: int = row[0]
+    return deleted

@@ -79,14 +79,16 @@ DELETE_OLD_KEYS = """
 delete from idempotency_key k
  using (select workspace_id, key_id, key from idempotency_key
          where created_at < (select lease_now()) - interval '24 hours'
-         order by created_at limit 1000) old
+         order by created_at limit %(limit)s) old
  where (k.workspace_id, k.key_id, k.key) = (old.workspace_id, old.key_id, old.key)
+   -- One that was used anew meanwhile stays.
+   and k.created_at < (select lease_now()) - interval '24 hours'
 """
 
 
-async def delete_old_keys(db: Database) -> int:
+async def delete_old_keys(db: Database, limit: int) -> int:
     """Forgets idempotency keys past their 24 hours; how many."""
-    return await db.run(DELETE_OLD_KEYS)
+    return await db.run(DELETE_OLD_KEYS, limit=limit)
 
 
 DELETE_OLD_SESSIONS = """
@@ -95,6 +97,7 @@ delete from agent_session s
          where updated_at < lease_now() - interval '30 days'
          order by updated_at limit 1000) old
  where (s.workspace_id, s.session_id) = (old.workspace_id, old.session_id)
+   and s.updated_at < lease_now() - interval '30 days'
    and not exists (select from lease l where l.workspace_id = s.workspace_id
                       and l.session_id = s.session_id and l.ended_at is null)
    and not exists (select from review_lease l where l.workspace_id = s.workspace_id

@@ -3,7 +3,7 @@
 
 -- Says in a task (locked by the caller) and in all below it that are not paused themselves what pauses them now
 -- (null: nothing). Level by level: lock the children of a level in one statement, parents first; whoever makes
--- a child, or resumes one, holds its parent FOR SHARE, so none slips by. Answers which of them are ready: only
+-- a child, or resumes one, holds its parent, so none slips by. Answers which of them are ready: only
 -- those may have an offer, or be queued.
 create function _spread_pause(p_ws text, p_task_id text, p_by text, p_now timestamptz, out ready text[])
 language plpgsql as $$

@@ -121,3 +121,22 @@ begin
      order by p.created_at, p.task_id, m.depth desc, m.task_id
      limit p_limit;
 end $$;
+
+-- Deletes one of those, if it is still old and nothing that is open waits for it: whoever binds a task to it since
+-- then was met at its lock. Answers how many were deleted.
+create function forget_task(p_workspace_id text, p_cause jsonb, p_task_id text) returns int language plpgsql as $$
+declare
+  v_task task;
+begin
+  perform 1 from workspace_lock where workspace_id = p_workspace_id and name = 'edge' for no key update;
+  v_task := _lock_with_waiting(p_workspace_id, p_task_id);
+  if exists (select from workspace w where w.workspace_id = p_workspace_id
+       and v_task.closed_at < _kept_since(w.settings, 'task_retention_days', 0))
+     and not exists (select from dependency d
+       join task t on t.workspace_id = p_workspace_id and t.task_id = d.task_id and t.closed_at is null
+      where d.workspace_id = p_workspace_id and d.depends_on_task_id = p_task_id) then
+    perform delete_task(p_workspace_id, p_cause, p_task_id);
+    return 1;
+  end if;
+  return 0;
+end $$;
