@@ -1905,13 +1905,12 @@ begin
   end if;
 end $$;
 
--- Locks a run behind its task (whose id never changes) and those that wait for that, and returns it; an unknown
--- one is refused.
-create function _lock_run(p_ws text, p_run_id text) returns run language plpgsql as $$
+-- Locks a run behind its task (whose id never changes), as _hold(), and returns it; an unknown one is refused.
+create function _lock_run(p_ws text, p_run_id text, p_ending boolean) returns run language plpgsql as $$
 declare
   v_run run;
 begin
-  perform _hold(p_ws, array[p_run_id]);
+  perform _hold(p_ws, array[p_run_id], p_ending);
   select * into v_run from run r where r.workspace_id = p_ws and r.run_id = p_run_id for no key update;
   if not found then
     perform _refuse('run_not_found', jsonb_build_object('id', p_run_id));
@@ -1945,7 +1944,7 @@ declare
   v_run run;
   v_session text;
 begin
-  v_run := _lock_run(p_workspace_id, p_run_id);
+  v_run := _lock_run(p_workspace_id, p_run_id, true);
   v_now := lease_now();
   perform _check_open(v_run);
   update run r set status = 'canceled', ended_at = v_now, due_at = null
@@ -1984,7 +1983,7 @@ begin
   if replayed then
     v_next := v_kept.ids ->> 'run_id';
   else
-    v_run := _lock_run(p_workspace_id, p_run_id);
+    v_run := _lock_run(p_workspace_id, p_run_id, true);
     select * into v_task from task t where t.workspace_id = p_workspace_id and t.task_id = v_run.task_id;
     v_now := lease_now();
     perform _check_retry(p_workspace_id, v_task, v_run, p_recover);
@@ -2070,10 +2069,10 @@ begin
   return lease_now();
 end $$;
 
--- Locks runs about to end behind their tasks, with the tasks that wait for these: one sorted statement, so that two
+-- Locks runs behind their tasks, and if these may end the tasks that wait for them: one sorted statement, so that two
 -- batches meet in order (as _lock_tasks(), which would cost each completion a statement more). Edges added meanwhile
 -- are met by _settle(). Answers the time by which they are held.
-create function _hold(p_ws text, p_runs text[]) returns timestamptz language plpgsql as $$
+create function _hold(p_ws text, p_runs text[], p_ending boolean) returns timestamptz language plpgsql as $$
 begin
   perform 1
      from (select r.task_id from unnest(p_runs) x (run_id) cross join lateral _run(p_ws, x.run_id) r
@@ -2081,6 +2080,7 @@ begin
            select d.task_id from unnest(p_runs) x (run_id) cross join lateral _run(p_ws, x.run_id) r
              cross join lateral (select k.task_id from dependency k
                where k.workspace_id = p_ws and k.depends_on_task_id = r.task_id offset 0) d
+            where p_ending
            order by 1) x
      cross join lateral (select from task t
        where t.workspace_id = p_ws and t.task_id = x.task_id for no key update) l;
@@ -2835,7 +2835,7 @@ declare
   v_answers call_answer[];
 begin
   v_runs := array(select c.run_id from unnest(v_calls) c);
-  v_now := _hold(p_workspace_id, v_runs);
+  v_now := _hold(p_workspace_id, v_runs, true);
   v_verdicts := _judge(p_workspace_id, v_calls, 'complete');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
@@ -2985,7 +2985,7 @@ declare
   v_opened int;
 begin
   v_runs := array(select c.run_id from unnest(v_calls) c);
-  v_now := _hold(p_workspace_id, v_runs);
+  v_now := _hold(p_workspace_id, v_runs, true);
   v_verdicts := _judge(p_workspace_id, v_calls, 'fail');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then
@@ -3026,7 +3026,7 @@ declare
   v_opened int;
 begin
   v_runs := array(select c.run_id from unnest(v_calls) c);
-  v_now := _hold(p_workspace_id, v_runs);
+  v_now := _hold(p_workspace_id, v_runs, false);
   v_verdicts := _judge(p_workspace_id, v_calls, 'release');
   v_passed := _passed(v_calls, v_verdicts);
   if cardinality(v_passed) > 0 then

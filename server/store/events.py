@@ -73,9 +73,7 @@ async def list_events(db: Database, **filters: Any) -> list[tuple[Any, ...]]:
     return await db.many(LIST_EVENTS, **filters)
 
 
-LATEST_SEQUENCE = """
-select coalesce(max(sequence), 0) from event where workspace_id = %(workspace_id)s
-"""
+LATEST_SEQUENCE = "select _newest_event(%(workspace_id)s)"
 
 
 async def latest_sequence(db: Database, workspace_id: str) -> int:

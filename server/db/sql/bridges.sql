@@ -156,14 +156,15 @@ create function _event_types(p_given jsonb) returns text[] language sql stable a
               then array(select distinct t from jsonb_array_elements_text(p_given) t order by t) end
 $$;
 
-create function _sequence(p_ws text) returns bigint language sql stable as $$
+-- The newest sequence of a log; 0 before the first.
+create function _newest_event(p_ws text) returns bigint language sql stable as $$
   select coalesce((select e.sequence from event e where e.workspace_id = p_ws
                     order by e.sequence desc limit 1), 0)
 $$;
 
 -- From here on the log of the workspace is read for subscribers; what was before, a new cursor looks for itself.
 create function _feed(p_ws text) returns void language sql as $$
-  insert into bridge_feed values (p_ws, _sequence(p_ws)) on conflict do nothing
+  insert into bridge_feed values (p_ws, _newest_event(p_ws)) on conflict do nothing
 $$;
 
 -- Begins (p_begin) or ends to send events of the whole workspace; the log lock is held, so `now` is exact.
@@ -175,7 +176,7 @@ begin
   if p_begin then
     insert into delivery_cursor (workspace_id, consumer_id, subject_id, bridge_id, last_sequence, looked_to,
                                  updated_at)
-    values (p_ws, 'bridge:' || p_bridge_id, p_ws, p_bridge_id, _sequence(p_ws), _sequence(p_ws), p_now);
+    values (p_ws, 'bridge:' || p_bridge_id, p_ws, p_bridge_id, _newest_event(p_ws), _newest_event(p_ws), p_now);
   end if;
 end $$;
 
@@ -465,7 +466,7 @@ language plpgsql as $$
 begin
   more := false;
   if p_cursor.task_id is not null then
-    select _sequence(p_cursor.workspace_id), (
+    select _newest_event(p_cursor.workspace_id), (
         select e.sequence from event e
          where e.workspace_id = p_cursor.workspace_id and e.task_id = p_cursor.task_id
            and e.sequence > p_cursor.looked_to

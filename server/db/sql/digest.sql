@@ -207,11 +207,6 @@ create function _stranded(p_ws text, p_late timestamptz, p_limit int) returns se
     order by d.asked_at limit p_limit)
 $$;
 
-create function _newest_event(p_ws text) returns bigint language sql stable as $$
-  select coalesce((select e.sequence from event e
-    where e.workspace_id = p_ws order by e.sequence desc limit 1), 0)
-$$;
-
 -- The tasks whose digests are behind: for what happened, or because time went by.
 create function _behind(p_ws text, p_after bigint, p_to bigint, p_late timestamptz, p_limit int)
 returns table (task_id text, activity bigint) language sql stable as $$

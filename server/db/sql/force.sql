@@ -12,7 +12,7 @@ declare
   v_lease lease;
   v_available_at timestamptz;
 begin
-  v_run := _lock_run(p_workspace_id, p_run_id);
+  v_run := _lock_run(p_workspace_id, p_run_id, false);
   v_now := lease_now();
   if not _is_leased(v_run.status) then
     perform _refuse('task_run_not_releasable', jsonb_build_object('run_status', v_run.status));
@@ -52,7 +52,7 @@ declare
   v_review text := _new_id('rev');
   v_asked new_event[] := '{}';
 begin
-  v_run := _lock_run(p_workspace_id, p_run_id);
+  v_run := _lock_run(p_workspace_id, p_run_id, true);
   v_now := lease_now();
   perform _check_open(v_run);
   update run r set status = 'failed', failure_kind = 'operator_forced', retryable = false, ended_at = v_now,

@@ -201,7 +201,7 @@ declare
   v_call lease_call := json_populate_record(null::lease_call, p_call);
   v_answer call_answer;
 begin
-  perform _hold(p_workspace_id, array[v_call.run_id]);
+  perform _hold(p_workspace_id, array[v_call.run_id], p_operation <> 'start');
   v_call.n := 0;
   if p_by_hand then
     v_call := _by_hand(p_workspace_id, v_call);

@@ -7,13 +7,13 @@ create type review_call as (
   genuine boolean, fence bigint, cause cause, lease_seconds int, reason text, note text, outcome text,
   confidence float8, delivery_id text, missing_work json, next_round_guidance text, review_text text);
 
--- Locks the task and the run of a review, with the tasks that wait, and returns the review as it is then.
-create function _lock_review(p_ws text, p_review_id text) returns review language plpgsql as $$
+-- Locks the task and the run of a review, as _hold(), and returns the review as it is then.
+create function _lock_review(p_ws text, p_review_id text, p_ending boolean) returns review language plpgsql as $$
 declare
   v_review review;
 begin
   select * into v_review from review v where v.workspace_id = p_ws and v.review_id = p_review_id;
-  perform _hold(p_ws, array[v_review.run_id]);
+  perform _hold(p_ws, array[v_review.run_id], p_ending);
   select * into v_review from review v where v.workspace_id = p_ws and v.review_id = p_review_id;
   if not found then
     perform _refuse('review_not_found', jsonb_build_object('id', p_review_id));
@@ -140,7 +140,7 @@ language plpgsql as $$
 declare
   v_now timestamptz;
   v_call review_call := json_populate_record(null::review_call, p_call);
-  v_review review := _lock_review(p_workspace_id, v_call.review_id);
+  v_review review := _lock_review(p_workspace_id, v_call.review_id, true);
   v_met record;
   v_recorded record;
 begin
@@ -191,7 +191,7 @@ create function heartbeat_review(p_workspace_id text, p_call json, out body text
 declare
   v_now timestamptz;
   v_call review_call := json_populate_record(null::review_call, p_call);
-  v_review review := _lock_review(p_workspace_id, v_call.review_id);
+  v_review review := _lock_review(p_workspace_id, v_call.review_id, false);
 begin
   v_now := lease_now();
   perform _is_repeat(j.code, j.evidence) from _judge_review(p_workspace_id, v_call, 'heartbeat') j;
@@ -250,7 +250,7 @@ language plpgsql as $$
 declare
   v_now timestamptz;
   v_call review_call := json_populate_record(null::review_call, p_call);
-  v_review review := _lock_review(p_workspace_id, v_call.review_id);
+  v_review review := _lock_review(p_workspace_id, v_call.review_id, false);
 begin
   v_now := lease_now();
   replayed := (select _is_repeat(j.code, j.evidence) from _judge_review(p_workspace_id, v_call, 'release') j);

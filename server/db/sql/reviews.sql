@@ -179,7 +179,7 @@ begin
   if replayed then
     v_review.review_id := v_kept.ids ->> 'review_id';
   else
-    v_run := _lock_run(p_workspace_id, p_run_id);
+    v_run := _lock_run(p_workspace_id, p_run_id, true);
     v_now := lease_now();
     perform _check_request(p_workspace_id, v_run, p_task_id, p_request, v_now);
     select * into v_review from review v
