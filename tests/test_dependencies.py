@@ -259,3 +259,13 @@ def test_of_two_children_made_at_once_for_the_last_place_one_is_refused(
             made = [pool.submit(child, n) for n in range(2)]
             world.until_blocked(2)
         assert sorted(one.result() for one in made) == ["children_limit", "ready"]
+
+
+@pytest.mark.parametrize("operation", ["heartbeat", "release"])
+def test_what_ends_no_task_does_not_meet_those_that_wait_for_it(
+    workspace: Workspace, agent: Agent, operation: str
+) -> None:
+    held = agent.claim(workspace.task().id)
+    waiting = workspace.task(depends_on=[held.task_id])
+    with workspace.holding(waiting.id):
+        held.call(operation)
