@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -51,16 +52,19 @@ def test_a_workspace_that_is_held_up_does_not_hold_up_the_sweep_of_others(
     assert workspace.sweep() == 1
 
 
+@pytest.mark.parametrize("held", ["log", "tasks"])
 def test_a_crowd_of_lapsed_leases_of_one_that_is_held_up_does_not_hide_those_of_others(
-    lonely: World,
+    lonely: World, held: str
 ) -> None:
     """P10: however few rows a pass looks at."""
     loud, other = lonely.workspace(), lonely.workspace()
+    tasks = [each.task().id for each in (loud, loud, loud, other)][:3]
     for each in (loud, loud, loud, other):
-        each.task()
         each.agent().claim(lease_seconds=60)
     lonely.advance(61)
-    with loud.locked("log"):
+    with ExitStack() as locks:
+        for lock in [loud.locked("log")] if held == "log" else map(loud.holding, tasks):
+            locks.enter_context(lock)
         assert lonely.sweep(rows=2) == 1
         assert other.told()[-1] == "task.run_lease_expired"
     assert lonely.sweep(rows=2) + lonely.sweep(rows=2) == 3

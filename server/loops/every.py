@@ -33,7 +33,7 @@ async def in_batches(
 ) -> int:
     """Does what is found, workspace by workspace; how much.
 
-    `find` leaves out the workspaces that it is given: those that are held up by a transaction of
+    `find` leaves out the workspaces that it is given: those that are held up by transactions of
     their own, whose items might be all that one look finds. They are tried again in the next pass.
     """
     done = 0
@@ -43,8 +43,11 @@ async def in_batches(
         before = len(held_up)
         for workspace_id, items in await find(held_up):
             try:
-                done += await _together_or_alone(workspace_id, items, do, set_aside)
+                some = await _together_or_alone(workspace_id, items, do, set_aside)
             except Busy:
+                some = 0
+            done += some
+            if not some:
                 held_up.append(workspace_id)
     return done
 
