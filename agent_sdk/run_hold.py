@@ -99,7 +99,10 @@ class RunHold(Hold):
     def last_report(self) -> dict[str, Any]:
         """What the call that ends the run must carry; sends what that call cannot."""
         if self._progress is not None and self.loss is None:
-            with suppress(errors.ConnectionFailed, errors.Unavailable, errors.Invalid):
+            # A loss as well: the call that ends the run tells whether that still counts.
+            with suppress(
+                errors.ConnectionFailed, errors.Unavailable, errors.Invalid, errors.LeaseLost
+            ):
                 self.heartbeat(patience=0)
         return {"usage": dict(self._usage)} if self._usage else {}
 
@@ -135,10 +138,11 @@ class RunHold(Hold):
         self.prolonged(sent, left)
         self.paused = bool(reply.paused)
         self.budget_remaining = reply.budget_remaining
-        if reply.cancel_requested:
-            self.lose(errors.Cancelled(CANCEL_REQUESTED, "the run is to be stopped"))
-        elif reply.stop_reason is not None:
+        # With a reason the run is to be stopped as well, and the reason says how.
+        if reply.stop_reason is not None:
             self.lose(errors.BudgetExhausted(reply.stop_reason, "the run is to be stopped"))
+        elif reply.cancel_requested:
+            self.lose(errors.Cancelled(CANCEL_REQUESTED, "the run is to be stopped"))
 
     def _take_progress(self) -> ProgressFields | None:
         progress, self._progress = self._progress, None
