@@ -148,7 +148,13 @@ class Client(Api):
         fields["max_runs"] = 1
         while True:
             began = time.monotonic()
-            claimed = self.leases.claim_next(patience=FOR_EVER, **fields)
+            try:
+                claimed = self.leases.claim_next(patience=FOR_EVER, **fields)
+            except errors.Conflict as late:
+                # The answer got lost, and what it brought ran out before the repeat: ask anew.
+                if late.code != "claim_key_spent":
+                    raise
+                continue
             for claim in claimed.claims:
                 yield Lease(self, claim, self.heartbeats)
             if not claimed.claims and until_empty:

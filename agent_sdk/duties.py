@@ -12,7 +12,7 @@ from agent_sdk.client import Client
 from agent_sdk.fields import ClaimFields, ReviewClaimFields
 from agent_sdk.hold import Hold
 from agent_sdk.lease import Lease
-from agent_sdk.outcome import clean, describe, ending_of
+from agent_sdk.outcome import NotJson, clean, describe, ending_of
 from agent_sdk.review_lease import ReviewLease
 from agent_sdk.types import Claim
 
@@ -163,7 +163,7 @@ class ReviewDuty:
             return None
         try:
             lease.judge(result)
-        except errors.Invalid as refusal:
+        except (errors.Invalid, NotJson) as refusal:
             lease.judge(_unusable(f"the verdict was refused: {refusal}"))
             raise
         return None
@@ -171,7 +171,8 @@ class ReviewDuty:
     def fail(self, lease: ReviewLease, error: BaseException) -> None:
         """Give the review back; what raised Fail cannot be judged, which is a verdict too."""
         if isinstance(error, errors.Fail):
-            lease.judge(Verdict("error", clean(error.error, REASON_LIMIT_BYTES) or error.kind, 0))
+            reason = clean(str(error.error), REASON_LIMIT_BYTES) or str(error.kind)
+            lease.judge(Verdict("error", reason, 0))
             return
         self._failures += 1
         note = error.note if isinstance(error, errors.Release) else describe(error)

@@ -226,6 +226,13 @@ def from_answer(status: int, headers: Any, body: bytes) -> ApiError:
     )
 
 
+def is_about_usage(refusal: Invalid) -> bool:
+    """Whether it is the reported usage that the server refused, and not what came with it."""
+    faults: list[dict[str, Any]] = refusal.evidence.get("errors") or []
+    named = any(str(fault.get("field")).startswith("usage") for fault in faults)
+    return named or refusal.code == "currency_mismatch"
+
+
 def as_lost(error: ApiError) -> LeaseLost | None:
     """The LeaseLost that an answer to the holder's own call means; None if it means something else.
 

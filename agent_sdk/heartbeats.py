@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from agent_sdk import errors
 from agent_sdk.api.leases import Leases
-from agent_sdk.hold import BACKGROUND_TIMEOUT_SECONDS, Hold
+from agent_sdk.hold import Hold
 from agent_sdk.run_hold import RunHold
 
 log = logging.getLogger("agent_sdk")
@@ -83,12 +83,15 @@ class Heartbeats:
     def _beat(self, due: list[Hold]) -> None:
         plain: list[RunHold] = []
         for hold in due:
+            if hold.gone:
+                self.remove(hold)  # given back: nothing is to keep it alive
+                continue
             try:
                 if not hold.beat_alone() and isinstance(hold, RunHold):
                     plain.append(hold)
             except errors.LeaseLost as loss:
                 self._lost(hold, loss)
-            except errors.WorkleaseError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others live on
                 log.warning("heartbeat of %s: %s", hold.id, error)
                 self._again([hold])
         for start in range(0, len(plain), BULK_MAX):
@@ -99,9 +102,9 @@ class Heartbeats:
         items = [{"run_id": hold.id, "claim_token": hold.token} for hold in holds]
         try:
             answer = self._leases.bulk_heartbeat(
-                items, patience=0, timeout=BACKGROUND_TIMEOUT_SECONDS
+                items, patience=0, timeout=min(hold.beat_seconds for hold in holds)
             )
-        except errors.WorkleaseError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             log.warning("heartbeat of %d leases: %s", len(holds), error)
             self._again(holds)
             return

@@ -53,6 +53,11 @@ class Hold(ABC):
         """Whether it is not ours any more, and nothing that we call about it counts."""
         return self.loss is not None
 
+    @property
+    def beat_seconds(self) -> float:
+        """How long a heartbeat may take: if its reply is lost there must be time for another."""
+        return min(BACKGROUND_TIMEOUT_SECONDS, self.seconds / 3)
+
     def check(self) -> None:
         """Raise if the lease is lost; asks the server only if heartbeats are overdue."""
         if self.loss is None and not self.ended and time.monotonic() > self._good_until:

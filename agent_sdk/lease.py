@@ -149,6 +149,8 @@ class Lease(LeaseView):
                     **more,
                 )
         except errors.Invalid as refusal:
+            if self._can_leave_out(refusal):
+                return self.complete(result, claim_next=claim_next)
             self.end(refused_result(refusal))
             raise
         self._heartbeats.remove(self.hold)
@@ -182,12 +184,13 @@ class Lease(LeaseView):
         """
         try:
             for task_id in ending.wait_for:
-                self._wait_for(task_id)
+                self._wait_for(task_id, patience)
             self._end(ending, patience)
         except errors.LeaseLost:
             raise
         except (errors.Invalid, errors.Conflict, errors.NotFound) as refusal:
-            self.hold.forget_usage()
+            if isinstance(refusal, errors.Invalid):
+                self.hold.forget_usage()
             self._end(Ending.failed(f"the run could not end as told: {refusal}"), patience)
             raise
 
@@ -226,18 +229,33 @@ class Lease(LeaseView):
     def _end(self, ending: Ending, patience: float) -> None:
         call = self._api.leases.fail if ending.verb == "fail" else self._api.leases.release
         body = {**ending.body, **self.hold.last_report()}
-        with self.hold.ending():
-            call(self.run.id, self.hold.token, patience=patience, **body)
+        try:
+            with self.hold.ending():
+                call(self.run.id, self.hold.token, patience=patience, **body)
+        except errors.Invalid as refusal:
+            if not self._can_leave_out(refusal):
+                raise
+            self._end(ending, patience)
         self._heartbeats.remove(self.hold)
+
+    def _can_leave_out(self, refusal: errors.Invalid) -> bool:
+        """Whether the usage was refused: the run ends without it rather than not as told."""
+        if not errors.is_about_usage(refusal):
+            return False
+        log.warning("%r: its usage is left out: %s", self, refusal)
+        self.hold.forget_usage()
+        return True
 
     @property
     def _guard(self) -> Guard:
         return Guard(self.run.id, self.hold.token)
 
-    def _wait_for(self, task_id: str) -> None:
+    def _wait_for(self, task_id: str, patience: float) -> None:
         try:
             with self.hold.losing():
-                self._api.tasks.add_dependency(self.task.id, task_id, guard=self._guard)
+                self._api.tasks.add_dependency(
+                    self.task.id, task_id, guard=self._guard, patience=patience
+                )
         except errors.Conflict as conflict:
             if conflict.code != "dependency_exists":
                 raise

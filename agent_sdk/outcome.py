@@ -93,8 +93,11 @@ def refused_result(refusal: errors.Invalid) -> Ending:
 def describe(error: BaseException) -> str:
     """An exception as text, the message first since lists show the first line."""
     # Its text as well, since that of some exceptions cannot be made.
-    told = traceback.TracebackException.from_exception(error)
-    return f"{type(error).__name__}: {told}\n\n{''.join(told.format())}"
+    try:
+        told = traceback.TracebackException.from_exception(error)
+        return f"{type(error).__name__}: {told}\n\n{''.join(told.format())}"
+    except Exception:  # noqa: BLE001 - what is made of it there may be anybody's code
+        return f"{type.__repr__(type(error))}, which cannot be shown"
 
 
 def as_json(value: Any) -> msgspec.Raw:

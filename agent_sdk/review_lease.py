@@ -8,7 +8,7 @@ from agent_sdk.api import Api
 from agent_sdk.api.reviews import Judged, Review, ReviewClaim, Reviews, Verdict
 from agent_sdk.heartbeats import Heartbeats
 from agent_sdk.held import HeldWork
-from agent_sdk.hold import BACKGROUND_TIMEOUT_SECONDS, Hold
+from agent_sdk.hold import Hold
 from agent_sdk.lease import END_PATIENCE_SECONDS
 from agent_sdk.outcome import NOTE_LIMIT_BYTES, clean
 from agent_sdk.transport import PATIENCE_SECONDS, TIMEOUT_SECONDS
@@ -33,7 +33,7 @@ class ReviewHold(Hold):
 
     def beat_alone(self) -> bool:
         """Send a heartbeat: those of reviews do not go together."""
-        self.heartbeat(patience=0, timeout=BACKGROUND_TIMEOUT_SECONDS)
+        self.heartbeat(patience=0, timeout=self.beat_seconds)
         return True
 
 

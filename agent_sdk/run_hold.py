@@ -9,8 +9,8 @@ from typing import Any
 from agent_sdk import errors
 from agent_sdk.api.leases import BulkHeartbeat, Heartbeat, Leases
 from agent_sdk.fields import ProgressFields, UsageFields
-from agent_sdk.hold import BACKGROUND_TIMEOUT_SECONDS, CANCEL_REQUESTED, Hold
-from agent_sdk.outcome import MESSAGE_LIMIT_BYTES, clean
+from agent_sdk.hold import CANCEL_REQUESTED, Hold
+from agent_sdk.outcome import MESSAGE_LIMIT_BYTES, as_json, clean
 from agent_sdk.transport import PATIENCE_SECONDS, TIMEOUT_SECONDS
 from agent_sdk.types import Claim
 
@@ -63,8 +63,12 @@ class RunHold(Hold):
                     reply = self._leases.heartbeat(
                         self.id, self.token, patience=patience, timeout=timeout, **fields
                     )
-            except errors.Invalid:
-                self.forget_usage()  # what was refused once would be refused for ever
+            except errors.Invalid as refusal:
+                if errors.is_about_usage(refusal) or fields.keys() == {"usage"}:
+                    self.forget_usage()  # what was refused once would be refused for ever
+                self._usage_waits = bool(self._usage)
+                if "checkpoint" in fields and self._progress is None:
+                    self._progress = progress
                 raise
             except errors.WorkleaseError:
                 if self._progress is None:  # unless there is a newer one
@@ -78,7 +82,9 @@ class RunHold(Hold):
         """Send the progress now, or soon if the last report was just before."""
         if message is not None:
             message = clean(message, MESSAGE_LIMIT_BYTES)
-        self._progress = {"percent": percent, "message": message}
+        progress: ProgressFields = {"percent": percent, "message": message}
+        as_json(progress)  # refused here, where it can be told, and not when it is sent
+        self._progress = progress
         self._report()
 
     def report_usage(self, more: UsageFields) -> None:
@@ -88,6 +94,7 @@ class RunHold(Hold):
             for name, amount in more.items():
                 known = totals.get(name, 0)
                 totals[name] = amount if isinstance(amount, str) else known + amount
+            as_json(totals)  # as above
             self._usage = UsageFields(**totals)  # type: ignore[typeddict-item]  # same names
             self._usage_waits = True
         self._report()
@@ -123,7 +130,7 @@ class RunHold(Hold):
             return True
         try:
             if self._reports_wait:
-                self.heartbeat(patience=0, timeout=BACKGROUND_TIMEOUT_SECONDS)
+                self.heartbeat(patience=0, timeout=self.beat_seconds)
                 return True
         finally:
             self._sending.release()
@@ -155,4 +162,6 @@ class RunHold(Hold):
     def _report(self) -> None:
         self.raise_loss()
         if time.monotonic() >= self._reported_at + REPORT_SECONDS:
-            self.heartbeat()
+            # One that does not get through waits for the next heartbeat: the work goes on.
+            with suppress(errors.ConnectionFailed, errors.Unavailable):
+                self.heartbeat(patience=0, timeout=self.beat_seconds)

@@ -25,6 +25,15 @@ class _Control(msgspec.Struct, frozen=True):
     sequence: int
 
 
+def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a stream: a line feed ends one, and none of the other marks a text may hold."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace").removesuffix("\r")
+
+
 def parse(lines: Iterable[str]) -> Iterator[Frame | None]:
     """Turn the lines of a stream into frames; None for each comment, that is, a sign of life."""
     event, identity = "message", None
@@ -82,7 +91,7 @@ def _connection(
     with transport.stream(path, headers=headers, timeout=timeout) as response:
         if response.status_code >= 400:
             raise errors.from_answer(response.status_code, response.headers, response.read())
-        for frame in parse(response.iter_lines()):
+        for frame in parse(lines_of(response.iter_bytes())):
             if frame is not None:
                 yield frame
             if until is not None and _left(until) < timeout - 1:

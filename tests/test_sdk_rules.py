@@ -237,3 +237,25 @@ def test_whatever_a_handler_raises_ends_its_run(error: BaseException) -> None:
     ending = ending_of(error)
     assert ending.verb == "fail"
     assert ending.body["error"]
+
+
+MARKS = "\u2028 \u2029 \x85 \x0b \x0c \x1c \x1d \x1e"
+
+
+def test_a_line_of_a_stream_ends_where_the_server_ended_it() -> None:
+    sent = f"id: 7\r\ndata: {MARKS}é\n\n".encode()
+    bytewise = [sent[n : n + 1] for n in range(len(sent))]
+    assert list(sse.lines_of(bytewise)) == ["id: 7", f"data: {MARKS}é", ""]
+    assert list(sse.parse(sse.lines_of([sent]))) == [sse.Frame("message", f"{MARKS}é", 7)]
+
+
+class Unshowable(Exception):
+    """An exception of which no traceback can be made."""
+
+    @property
+    def __notes__(self) -> list[str]:
+        raise ValueError("no notes")
+
+
+def test_an_exception_that_cannot_be_shown_ends_its_run_too() -> None:
+    assert "Unshowable" in ending_of(Unshowable()).body["error"]

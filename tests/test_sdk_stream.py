@@ -93,3 +93,14 @@ def test_the_log_can_be_followed_as_it_grows(clients: tuple[Client, Client]) -> 
     assert next(following).task_id == first.id
     operator.tasks.cancel(first.id)
     assert next(following).event_type == "task.canceled"
+
+
+def test_no_text_of_a_task_can_spoil_a_stream(clients: tuple[Client, Client]) -> None:
+    """P9: every event once, in order, whatever marks of other lines its texts hold."""
+    operator, agent = clients
+    title = "a\u2028id: 4000\u2028\u2028b\x85event: resync\u2029c"
+    task = operator.tasks.create(title=title)
+    following = operator.events.stream(after_sequence=0, until=time.monotonic() + SOON)
+    assert next(event for event in following if event.task_id == task.id).payload["title"] == title
+    with working(agent, lambda ctx: ctx.task.title):
+        assert operator.wait(task.id, timeout=SOON).result == title

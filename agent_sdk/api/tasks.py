@@ -10,7 +10,7 @@ from agent_sdk import sse
 from agent_sdk.api.gates import Gates
 from agent_sdk.api.looks import Looks
 from agent_sdk.fields import ChildFields, TaskChanges, TaskFields, TaskFilter
-from agent_sdk.transport import new_key, segment
+from agent_sdk.transport import PATIENCE_SECONDS, new_key, segment
 from agent_sdk.types import Dependency, Run, RunPage, Task, TaskDetail, TaskSummary, TimelineItem
 
 
@@ -228,13 +228,20 @@ class Tasks(Gates, Looks):
                 return
 
     def add_dependency(
-        self, task_id: str, depends_on_task_id: str, *, guard: Guard | None = None
+        self,
+        task_id: str,
+        depends_on_task_id: str,
+        *,
+        guard: Guard | None = None,
+        patience: float = PATIENCE_SECONDS,
     ) -> TaskDetail:
         """Make a task wait for another one."""
         path = f"/api/tasks/{segment(task_id)}/dependencies"
         body = {"depends_on_task_id": depends_on_task_id}
         headers = guard and guard.headers
-        return self._transport.call(_TaskDetail, "POST", path, body=body, headers=headers).task
+        return self._transport.call(
+            _TaskDetail, "POST", path, body=body, headers=headers, patience=patience
+        ).task
 
     def remove_dependency(self, task_id: str, depends_on_task_id: str) -> TaskDetail:
         """Let a task wait no more for another one."""
