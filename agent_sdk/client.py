@@ -15,11 +15,13 @@ from agent_sdk.fields import ClaimFields
 from agent_sdk.graph import Graph, as_request
 from agent_sdk.heartbeats import Heartbeats
 from agent_sdk.lease import Lease
-from agent_sdk.transport import Transport
-from agent_sdk.types import TERMINAL, Ref, Run, Task
+from agent_sdk.transport import PATIENCE_SECONDS, TIMEOUT_SECONDS, Transport
+from agent_sdk.types import TERMINAL, Ref, Run, Task, TaskDetail
 
 POLL_SECONDS = 2.0
 WAIT_SECONDS = 20
+# How long `wait` looks a last time when its time is over.
+LAST_LOOK_SECONDS = 1.0
 FOR_EVER = float("inf")
 
 
@@ -181,14 +183,15 @@ class Client(Api):
         seconds.
         """
         until = None if timeout is None else time.monotonic() + timeout
+        seen = 0
         while True:
-            detail = self.tasks.get(task_id)
+            detail = self._look(task_id, until)
             task = detail.task
             if task.status in TERMINAL:
                 return self._whole(task, detail.runs[0]) if detail.runs else task
             if until is not None and time.monotonic() >= until:
                 raise TimeoutError(f"task {task_id} is {task.status} after {timeout} seconds")
-            self._wait_for_change(task, until)
+            seen = self._wait_for_change(task, max(seen, task.latest_event_seq), until)
 
     def whoami(self) -> Whoami:
         """Whom the server takes this client for."""
@@ -222,16 +225,30 @@ class Client(Api):
         error = newest.error if task.status == "failed" else None
         return msgspec.structs.replace(task, result=result, error=error)
 
-    def _wait_for_change(self, task: Task, until: float | None) -> None:
+    def _look(self, task_id: str, until: float | None) -> TaskDetail:
+        if until is None:
+            return self.tasks.get(task_id)
+        left = max(LAST_LOOK_SECONDS, until - time.monotonic())
         try:
-            stream = self.tasks.stream(task.id, after_sequence=task.latest_event_seq, until=until)
+            return self.tasks.get(
+                task_id, patience=min(PATIENCE_SECONDS, left), timeout=min(TIMEOUT_SECONDS, left)
+            )
+        except errors.ConnectionFailed as error:
+            if time.monotonic() < until:
+                raise
+            raise TimeoutError(f"task {task_id} cannot be seen: {error}") from error
+
+    def _wait_for_change(self, task: Task, seen: int, until: float | None) -> int:
+        """Wait until it may have ended; answers what has been seen of the log."""
+        try:
+            stream = self.tasks.stream(task.id, after_sequence=seen, until=until)
             for event in stream:
-                item = event.timeline
-                seen = item.task if item is not None else None
-                ended = seen is not None and seen.id == task.id and seen.status in TERMINAL
+                now = event.timeline.task if event.timeline is not None else None
+                ended = now is not None and now.id == task.id and now.status in TERMINAL
                 if ended or event.type == "resync":
-                    return
+                    return event.sequence
         except errors.Unavailable:
             # No stream to be had (there may be too many): look now and then.
             left = POLL_SECONDS if until is None else until - time.monotonic()
             self.transport.pause(max(0.0, min(POLL_SECONDS, left)))
+        return seen

@@ -1,6 +1,6 @@
 """What a worker may do: work on tasks, or review the work of others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -58,8 +58,8 @@ class Duty(Protocol[L]):
     ) -> Found[L]:
         """Claim as many as `free`; a repeat with the key brings the same."""
 
-    def holds_any(self) -> bool:
-        """Whether the server thinks that we hold some."""
+    def has_claimed(self, key: str, patience: float) -> bool:
+        """Whether a claim with this key has brought something; makes none itself."""
 
     def context(self, lease: L, *, awaits: bool) -> Any:
         """What the handler gets."""
@@ -95,9 +95,9 @@ class TaskDuty:
         claimed = claimer.leases.claim_next(key=key, patience=patience, **fields)
         return Found([self._lease(claim) for claim in claimed.claims], claimed.retry_after)
 
-    def holds_any(self) -> bool:
-        """Whether there are leases of this session."""
-        return bool(self._client.leases.list(limit=1).leases)
+    def has_claimed(self, key: str, patience: float) -> bool:
+        """Whether the key is taken: asked with a wish that nothing can fulfil."""
+        return _is_taken(self._client.leases.claim_next, key, patience)
 
     def context(self, lease: Lease, *, awaits: bool) -> Any:
         """The lease, in its async form for handlers that await."""
@@ -147,9 +147,9 @@ class ReviewDuty:
             return Found([], claimed.retry_after)
         return Found([ReviewLease(self._client, claimed.claim, self._client.heartbeats)])
 
-    def holds_any(self) -> bool:
-        """Whether there are reviews that this session holds."""
-        return bool(self._client.leases.list(limit=1).reviews)
+    def has_claimed(self, key: str, patience: float) -> bool:
+        """Whether the key is taken: as with runs."""
+        return _is_taken(self._client.reviews.claim_next, key, patience)
 
     def context(self, lease: ReviewLease, *, awaits: bool) -> Any:
         """The lease: nothing in it has to be awaited."""
@@ -185,6 +185,16 @@ class ReviewDuty:
         # The exponent is capped, since a model may be away for days.
         rest: float = REST_FIRST_SECONDS * 2 ** min(self._failures - 1, 10)
         return min(REST_MAX_SECONDS, rest)
+
+
+def _is_taken(claim_next: Callable[..., object], key: str, patience: float) -> bool:
+    try:
+        claim_next(key=key, channel=key, patience=patience)
+    except errors.Invalid as refusal:
+        if refusal.code != "idempotency_key_reused":
+            raise
+        return True
+    return False
 
 
 def _unusable(reason: str) -> Verdict:

@@ -1,6 +1,7 @@
 """One thread that keeps every lease of a session alive, also while handlers block."""
 
 import logging
+import os
 import random
 import threading
 import time
@@ -29,10 +30,14 @@ class Heartbeats:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._process_id = os.getpid()
 
     def add(self, hold: Hold) -> None:
         """Keep this lease from now on."""
         with self._changed:
+            if self._process_id != os.getpid():  # forked: what its parent holds is its parent's
+                self._process_id = os.getpid()
+                self._holds.clear()
             self._holds.add(hold)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(

@@ -116,14 +116,26 @@ class Lease(LeaseView):
     ) -> dict[str, str]:
         """Submit a graph under the lease, once per name; answers the ids by ref.
 
-        Another attempt must submit the same graph under the name, and within a day.
+        Another attempt, also of another agent, must submit the same graph under the name.
         """
         self.hold.raise_loss()
-        tasks, defaults = as_request(graph)
-        with self.hold.losing():
-            return self._api.tasks.create_bulk(
-                tasks, defaults=defaults, key=child_id_of(self.task.id, name), guard=self._guard
-            ).ids
+        items, defaults = as_request(graph)
+        graph_id = child_id_of(self.task.id, name)
+        ids = {item["ref"]: item.get("id") or child_id_of(graph_id, item["ref"]) for item in items}
+        try:
+            with self.hold.losing():
+                return self._api.tasks.create_bulk(
+                    [{**item, "id": ids[item["ref"]]} for item in items],
+                    defaults=defaults,
+                    key=graph_id,
+                    guard=self._guard,
+                ).ids
+        except errors.Conflict as conflict:
+            # The server knows the key by who asks and for a day, the tasks by their ids always.
+            made = [ids[item["ref"]] for item in items if "id" not in item]
+            if conflict.code != "task_exists" or conflict.evidence.get("id") not in made:
+                raise
+        return ids
 
     def complete(
         self, result: Any = None, *, claim_next: ClaimFields | None = None

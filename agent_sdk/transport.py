@@ -5,6 +5,7 @@ second call: a lost reply costs time and nothing else.
 """
 
 import logging
+import os
 import random
 import socket
 import threading
@@ -135,14 +136,26 @@ class Transport:
         self._sockets_lock = threading.Lock()
         self._closed = threading.Event()
         self._reach = Reach(settings.url)
-        self._http = httpx2.Client(
-            base_url=settings.url,
-            headers=headers,
+        self._headers = headers
+        self._http = self._connections()
+
+    def _connections(self) -> httpx2.Client:
+        self._process_id = os.getpid()
+        return httpx2.Client(
+            base_url=self.settings.url,
+            headers=self._headers,
             timeout=TIMEOUT_SECONDS,
             limits=httpx2.Limits(keepalive_expiry=IDLE_CONNECTION_SECONDS),
             # No proxy of the environment leads back to this machine.
-            trust_env=httpx2.URL(settings.url).host not in LOOPBACK,
+            trust_env=httpx2.URL(self.settings.url).host not in LOOPBACK,
         )
+
+    def _own_connections(self) -> httpx2.Client:
+        """The connections of this process: one that was forked leaves its parent's alone."""
+        if self._process_id != os.getpid():
+            self._http = self._connections()
+            self._sockets, self._sockets_lock = set(), threading.Lock()
+        return self._http
 
     def call(self, into: type[T], method: str, path: str, **options: Any) -> T:
         """`send`, and decode the answer's body."""
@@ -171,7 +184,7 @@ class Transport:
         until = time.monotonic() + patience
         attempt = 0
         while True:
-            request = self._http.build_request(
+            request = self._own_connections().build_request(
                 method, path, content=content, params=_plain(query), headers=sent, timeout=timeout
             )
             answer = self._attempt(request)
@@ -179,7 +192,12 @@ class Transport:
                 self._reach.made()
                 return answer
             pause = max(backoff(attempt), getattr(answer, "retry_after", None) or 0)
-            if not _worth_repeating(answer) or time.monotonic() + pause > until:
+            # An attempt that hung used up its time, and its reply may be lost: it is repeated once.
+            hung = attempt == 0 and patience >= timeout
+            late = time.monotonic() + pause > until
+            if isinstance(answer, errors.ConnectionFailed) and hung:
+                late = False
+            if late or not _worth_repeating(answer):
                 raise answer
             if self.pause(pause):
                 raise answer
@@ -191,7 +209,7 @@ class Transport:
     ) -> AbstractContextManager[httpx2.Response]:
         """Open a streamed GET, whose lines come as they are sent."""
         trace = {"trace": self._remember_socket}
-        return self._http.stream(
+        return self._own_connections().stream(
             "GET", path, headers=dict(headers), timeout=timeout, extensions=trace
         )
 
@@ -218,14 +236,14 @@ class Transport:
             return errors.ConnectionFailed("the client is closed")
         request.extensions["trace"] = self._remember_socket
         try:
-            response = self._http.send(request)
+            response = self._own_connections().send(request)
         except httpx2.TransportError as error:
             if isinstance(error, _NEVER_BETTER):
                 raise errors.ConfigError(f"{request.url}: {error}") from error
             failed = errors.ConnectionFailed(f"{request.method} {request.url}: {error!r}")
             failed.__cause__ = error
             return failed
-        if response.status_code < 400:
+        if response.status_code < 300:  # a redirect has done nothing
             return Answer(response.status_code, response.headers, response.content)
         return errors.from_answer(response.status_code, response.headers, response.content)
 

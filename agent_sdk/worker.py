@@ -283,7 +283,7 @@ class Worker:
         if self._asking is None:
             return
         try:
-            if self._duty.holds_any():
+            if self._duty.has_claimed(self._asking[0], HURRY_SECONDS):
                 for lease in self._ask(self.client, HURRY_SECONDS).leases:
                     _release(lease)
         except errors.WorkleaseError as error:
@@ -293,6 +293,8 @@ class Worker:
 def _release(lease: Held) -> None:
     try:
         lease.hold.lose(errors.LeaseLost("lease_released", STOPPED_NOTE))
+        if lease.hold.loss is None:
+            return  # its end is on the way, and says more than that it is given back
         lease.release(STOPPED_NOTE, patience=HURRY_SECONDS)
     except errors.WorkleaseError as error:
         log.warning("%r is left to expire: %s", lease, error)

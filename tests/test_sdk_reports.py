@@ -92,7 +92,7 @@ def test_a_heartbeat_that_breaks_leaves_the_others_alive(
     operator, agent = clients
     operator.submit([{"title": "broken"}, {"title": "whole"}])
     broken, whole = agent.claims(until_empty=True)
-    monkeypatch.setattr(broken.hold, "beat_alone", lambda: {}["nothing"])
+    monkeypatch.setattr(broken.hold, "beat_alone", lambda: _raise(RuntimeError("a bug")))
     with broken, whole:
         until = time.monotonic() + SOON
         while operator.runs.get(whole.run.id).run.status != "running":
@@ -134,7 +134,7 @@ def test_a_run_ends_as_told_though_its_usage_is_refused(
     assert lease is not None
     with lease:
         lease.progress(1)
-        lease.usage(input_tokens=0.5)  # type: ignore[typeddict-item]  # the point here
+        lease.usage(input_tokens=0.5)  # type: ignore[arg-type]  # the point here
         lease.result = "done"
         if outcome:
             raise outcome

@@ -249,13 +249,13 @@ def test_a_line_of_a_stream_ends_where_the_server_ended_it() -> None:
     assert list(sse.parse(sse.lines_of([sent]))) == [sse.Frame("message", f"{MARKS}é", 7)]
 
 
-class Unshowable(Exception):
+class UnshowableError(Exception):
     """An exception of which no traceback can be made."""
 
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]
         raise ValueError("no notes")
 
 
 def test_an_exception_that_cannot_be_shown_ends_its_run_too() -> None:
-    assert "Unshowable" in ending_of(Unshowable()).body["error"]
+    assert "UnshowableError" in ending_of(UnshowableError()).body["error"]

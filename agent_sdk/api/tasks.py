@@ -10,7 +10,7 @@ from agent_sdk import sse
 from agent_sdk.api.gates import Gates
 from agent_sdk.api.looks import Looks
 from agent_sdk.fields import ChildFields, TaskChanges, TaskFields, TaskFilter
-from agent_sdk.transport import PATIENCE_SECONDS, new_key, segment
+from agent_sdk.transport import PATIENCE_SECONDS, TIMEOUT_SECONDS, new_key, segment
 from agent_sdk.types import Dependency, Run, RunPage, Task, TaskDetail, TaskSummary, TimelineItem
 
 
@@ -135,9 +135,18 @@ class Tasks(Gates, Looks):
             headers=guard and guard.headers,
         )
 
-    def get(self, task_id: str) -> TaskDetail:
+    def get(
+        self,
+        task_id: str,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> TaskDetail:
         """A task with its newest children, edges, runs and events."""
-        return self._transport.call(_TaskDetail, "GET", f"/api/tasks/{segment(task_id)}").task
+        path = f"/api/tasks/{segment(task_id)}"
+        return self._transport.call(
+            _TaskDetail, "GET", path, patience=patience, timeout=timeout
+        ).task
 
     def update(
         self, task_id: str, /, *, version: int | None = None, **changes: Unpack[TaskChanges]
