@@ -1,6 +1,7 @@
 """What the SDK does when replies hang, processes fork, keys differ, and stops are cut off."""
 
 import os
+import queue
 import threading
 import time
 from collections import Counter
@@ -11,7 +12,17 @@ from typing import Any
 import httpx2
 import pytest
 
-from agent_sdk import ApiError, Client, ConnectionFailed, Lease, StreamEvent, Verdict, Worker
+from agent_sdk import (
+    ApiError,
+    Client,
+    ConnectionFailed,
+    Lease,
+    StreamEvent,
+    Verdict,
+    WaitFor,
+    Worker,
+)
+from agent_sdk.lease import END_PATIENCE_SECONDS
 from agent_sdk.testing import Server, running
 from tests.agents import SOON, event_of, expire, lossy, working
 
@@ -141,12 +152,11 @@ def test_a_verdict_without_a_json_form_is_recorded_as_such(worklease: Server) ->
 
 
 def test_what_cannot_be_given_back_is_left_to_expire(
-    worklease: Server, clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+    clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is not kept alive by the client, which lives on."""
     operator, agent = clients
-    begun, never = threading.Event(), threading.Event()
-    task = operator.tasks.create(title="stuck")
+    begun, never, beats = threading.Event(), threading.Event(), list[str]()
 
     def handle(ctx: Lease) -> None:
         begun.set()
@@ -156,11 +166,13 @@ def test_what_cannot_be_given_back_is_left_to_expire(
         raise ConnectionFailed("no route")
 
     monkeypatch.setattr(agent.leases, "release", away)
+    operator.tasks.create(title="stuck")
     with working(agent, handle, lease_seconds=5, grace_seconds=0):
         assert begun.wait(SOON)
-    time.sleep(2)  # longer than from one heartbeat to the next
-    expire(worklease, operator, task.id)
+    monkeypatch.setattr(agent.leases, "bulk_heartbeat", lambda *_, **__: beats.append("beat"))
+    time.sleep(3)  # longer than from one heartbeat to the next
     never.set()
+    assert beats == []
 
 
 def test_a_completion_on_its_way_is_not_given_back(
@@ -197,3 +209,41 @@ def test_a_worker_that_stops_claims_nothing_more(clients: tuple[Client, Client])
     assert time.monotonic() - began < 10
     seen.update(event.event_type for event in operator.tasks.get(task.id).events)
     assert "task.run_claimed" not in seen
+
+
+def test_a_heartbeat_that_hangs_leaves_time_for_another(
+    clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, agent = clients
+    times: queue.SimpleQueue[float] = queue.SimpleQueue()
+
+    def hangs(items: Any, *, patience: float, timeout: float) -> Any:
+        times.put(timeout)
+        raise ConnectionFailed("no answer")
+
+    monkeypatch.setattr(agent.leases, "bulk_heartbeat", hangs)
+    operator.tasks.create(title="short")
+    lease = agent.claim(lease_seconds=6)
+    assert lease is not None
+    with lease:
+        assert times.get(timeout=SOON) == pytest.approx(2)
+
+
+def test_waiting_for_children_has_the_patience_of_other_ends(
+    clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, agent = clients
+    until, send = list[float](), agent.transport.send
+
+    def noted(method: str, path: str, **how: Any) -> Any:
+        until.append(how["patience"]) if path.endswith(("/dependencies", "/release")) else None
+        return send(method, path, **how)
+
+    child = operator.tasks.create(title="child", draft=True)
+    operator.tasks.create(title="parent")
+    lease = agent.claim()
+    assert lease is not None
+    monkeypatch.setattr(agent.transport, "send", noted)
+    with lease:
+        raise WaitFor([child])
+    assert until == [END_PATIENCE_SECONDS] * 2

@@ -1,5 +1,6 @@
 """What a holder reports while it works: progress, usage, and what is left of the budget."""
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -153,12 +154,14 @@ def test_a_report_that_does_not_get_through_goes_with_a_later_heartbeat(
     send = http.send
 
     def away(request: httpx2.Request) -> httpx2.Response:
-        monkeypatch.setattr(http, "send", send)
-        raise httpx2.ConnectError("connection refused")
+        if threading.current_thread() is threading.main_thread():
+            raise httpx2.ConnectError("connection refused")
+        return send(request)
 
     with lease:
         monkeypatch.setattr(http, "send", away)
         lease.progress(40, "reading")
+        monkeypatch.setattr(http, "send", send)
         event = event_of(operator, task.id, "task.run_progress")
     assert event.timeline
     assert event.timeline.payload["progress"]["percent"] == 40
