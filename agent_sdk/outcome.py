@@ -96,7 +96,8 @@ def describe(error: BaseException) -> str:
     try:
         told = traceback.TracebackException.from_exception(error)
         return f"{type(error).__name__}: {told}\n\n{''.join(told.format())}"
-    except Exception:  # noqa: BLE001 - what is made of it there may be anybody's code
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        # An exception may have any code in it.
         return f"{type.__repr__(type(error))}, which cannot be shown"
 
 

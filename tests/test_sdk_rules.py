@@ -253,7 +253,7 @@ class UnshowableError(Exception):
     """An exception of which no traceback can be made."""
 
     @property
-    def __notes__(self) -> list[str]:  # type: ignore[override]
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # hostile
         raise ValueError("no notes")
 
 
