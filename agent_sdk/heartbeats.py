@@ -88,8 +88,8 @@ class Heartbeats:
     def _beat(self, due: list[Hold]) -> None:
         plain: list[RunHold] = []
         for hold in due:
-            if hold.gone:
-                self.remove(hold)  # given back: nothing is to keep it alive
+            if hold.gone and hold.loss is not None:
+                self._lost(hold, hold.loss)  # what is given up is not to be kept alive
                 continue
             try:
                 if not hold.beat_alone() and isinstance(hold, RunHold):
