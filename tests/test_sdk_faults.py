@@ -2,6 +2,7 @@
 
 import os
 import queue
+import socket
 import threading
 import time
 from collections import Counter
@@ -16,15 +17,16 @@ from agent_sdk import (
     ApiError,
     Client,
     ConnectionFailed,
-    Lease,
     StreamEvent,
     Verdict,
     WaitFor,
     Worker,
 )
+from agent_sdk import worker as worker_module
 from agent_sdk.lease import END_PATIENCE_SECONDS
 from agent_sdk.testing import Server, running
 from tests.agents import SOON, event_of, expire, lossy, working
+from tests.serving import until
 
 
 def test_a_reply_that_hangs_is_asked_for_again(
@@ -105,20 +107,18 @@ def test_claims_go_on_after_one_that_ran_out_before_it_was_seen(
 
 
 @pytest.mark.parametrize("how", ["hangs", "refuses"])
-def test_waiting_ends_in_time_when_the_server_is_away(
-    clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    def away(request: httpx2.Request) -> httpx2.Response:
-        if how == "hangs":
-            time.sleep(request.extensions["timeout"]["read"])
-            raise httpx2.ReadTimeout("timed out")
-        raise httpx2.ConnectError("connection refused")
-
-    monkeypatch.setattr(clients[0].transport._http, "send", away)
-    began = time.monotonic()
-    with pytest.raises((TimeoutError, ConnectionFailed)):
-        clients[0].wait("task_1", timeout=1)
-    assert time.monotonic() - began < 4
+def test_waiting_ends_in_time_when_the_server_is_away(how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        if how == "refuses":
+            silent.close()
+        began = time.monotonic()
+        with (
+            Client(url=url, api_key="none") as client,
+            pytest.raises((TimeoutError, ConnectionFailed)),
+        ):
+            client.wait("task_1", timeout=1)
+        assert time.monotonic() - began < 4
 
 
 def test_a_resync_is_waited_behind(
@@ -132,7 +132,6 @@ def test_a_resync_is_waited_behind(
         asked.append(after_sequence)
         if after_sequence < 1000:
             yield StreamEvent("resync", 1000, reason="retention")
-        time.sleep(0.1)
 
     monkeypatch.setattr(operator.tasks, "stream", stream)
     with pytest.raises(TimeoutError):
@@ -151,41 +150,53 @@ def test_a_verdict_without_a_json_form_is_recorded_as_such(worklease: Server) ->
         event_of(operator, lease.task.id, "task.run_review_invalid_output")
 
 
+def _stay(begun: threading.Event, never: threading.Event) -> None:
+    begun.set()
+    never.wait(2 * SOON)
+
+
 def test_what_cannot_be_given_back_is_left_to_expire(
     clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is not kept alive by the client, which lives on."""
     operator, agent = clients
-    begun, never, beats = threading.Event(), threading.Event(), list[str]()
+    begun, never, beats = threading.Event(), threading.Event(), Counter[str]()
 
-    def handle(ctx: Lease) -> None:
-        begun.set()
-        never.wait(2 * SOON)
-
-    def away(*_: Any, **__: Any) -> Any:
+    def noted(items: Any, **_: Any) -> Any:
+        beats.update(item["run_id"] for item in items)
         raise ConnectionFailed("no route")
 
-    monkeypatch.setattr(agent.leases, "release", away)
-    operator.tasks.create(title="stuck")
-    with working(agent, handle, lease_seconds=5, grace_seconds=0):
+    monkeypatch.setattr(agent.leases, "release", lambda *_, **__: noted([]))
+    stuck = operator.tasks.create(title="stuck")
+    with working(agent, lambda ctx: _stay(begun, never), lease_seconds=5, grace_seconds=0):
         assert begun.wait(SOON)
-    monkeypatch.setattr(agent.leases, "bulk_heartbeat", lambda *_, **__: beats.append("beat"))
-    time.sleep(3)  # longer than from one heartbeat to the next
+    operator.tasks.create(title="lives")
+    monkeypatch.setattr(agent.leases, "bulk_heartbeat", noted)
+    lives = agent.claim(lease_seconds=5)
+    assert lives is not None
+    with lives:
+        until(lambda: beats[lives.run.id] > 1)
     never.set()
-    assert beats == []
+    assert operator.tasks.get(stuck.id).runs[0].id not in beats
 
 
 def test_a_completion_on_its_way_is_not_given_back(
     clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operator, agent = clients
-    on_its_way, complete = threading.Event(), agent.leases.complete
+    on_its_way, given_back, complete = threading.Event(), threading.Event(), agent.leases.complete
 
     def slow(*told: Any, **more: Any) -> Any:
         on_its_way.set()
-        time.sleep(1)
+        assert given_back.wait(SOON)
         return complete(*told, **more)
 
+    def give_back(lease: Any) -> None:
+        release(lease)
+        given_back.set()
+
+    release = worker_module._release
+    monkeypatch.setattr(worker_module, "_release", give_back)
     monkeypatch.setattr(agent.leases, "complete", slow)
     task = operator.tasks.create(title="done")
     with working(agent, lambda ctx: "done", grace_seconds=0):
@@ -193,22 +204,27 @@ def test_a_completion_on_its_way_is_not_given_back(
     assert operator.wait(task.id, timeout=SOON).result == "done"
 
 
-def test_a_worker_that_stops_claims_nothing_more(clients: tuple[Client, Client]) -> None:
+def test_a_worker_that_stops_claims_nothing_more(
+    clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where its session holds leases of others, as another worker of the client does."""
     operator, agent = clients
     operator.tasks.create(title="another's")
     assert agent.claim() is not None
-    worker, seen = Worker(client=agent), Counter[str]()
+    worker, made = Worker(client=agent), list[str]()
     worker.task(lambda ctx: None)
+    has_claimed = worker._duty.has_claimed
+
+    def late(key: str, patience: float) -> bool:
+        made.append(operator.tasks.create(title="later").id)
+        return has_claimed(key, patience)
+
+    monkeypatch.setattr(worker._duty, "has_claimed", late)
     with running(worker):
-        time.sleep(0.5)
-        began = time.monotonic()
-        worker.stop()
-        time.sleep(0.5)
-        task = operator.tasks.create(title="later")
-    assert time.monotonic() - began < 10
-    seen.update(event.event_type for event in operator.tasks.get(task.id).events)
-    assert "task.run_claimed" not in seen
+        until(lambda: worker._asking is not None)
+    [task_id] = made
+    kinds = {event.event_type for event in operator.tasks.get(task_id).events}
+    assert "task.run_claimed" not in kinds
 
 
 def test_a_heartbeat_that_hangs_leaves_time_for_another(

@@ -1,7 +1,6 @@
 """What a holder reports while it works: progress, usage, and what is left of the budget."""
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from agent_sdk import AsyncLease, Client, Fail, Invalid, Lease, NotJson, Release, WaitFor
 from tests.agents import SOON, event_of, working
+from tests.serving import until
 
 NAN = float("nan")
 
@@ -95,10 +95,7 @@ def test_a_heartbeat_that_breaks_leaves_the_others_alive(
     broken, whole = agent.claims(until_empty=True)
     monkeypatch.setattr(broken.hold, "beat_alone", lambda: _raise(RuntimeError("a bug")))
     with broken, whole:
-        until = time.monotonic() + SOON
-        while operator.runs.get(whole.run.id).run.status != "running":
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: operator.runs.get(whole.run.id).run.status == "running")
 
 
 REFUSED: dict[str, Callable[[Lease], Any]] = {
