@@ -1,4 +1,6 @@
-"""A real server for the tests of people who write agents: `pytest_plugins = "agent_sdk.testing"`.
+"""A real server for the tests of people who write agents.
+
+`pytest_plugins = "agent_sdk.testing"` in the topmost conftest.py brings it.
 
 The fixture `worklease` starts one server for the whole test run, on an embedded database in a
 directory of its own, and removes both at the end. Its clock can be moved: `worklease.advance`.

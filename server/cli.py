@@ -200,7 +200,8 @@ def _key_list(config: Config, chosen: argparse.Namespace) -> int:
         page = _call(config, "GET", "/api/keys", headers, params={"cursor": cursor})
         for key in page["keys"]:
             agent = key["agent_name"] or "-"
-            print(f"{key['id']}  {key['role']:<8}  {agent:<24}  {key['name']}")
+            place = key["workspace_id"] or "*"
+            print(f"{key['id']}  {key['role']:<8}  {place:<39}  {agent:<24}  {key['name']}")
         cursor = page["next_cursor"]
     return 0
 

@@ -28,7 +28,8 @@ def test_a_key_is_made_and_listed_by_its_workspace(workspace: Workspace, capsys:
     key_id = made.err.partition(",")[0]
     assert main(["key", "list", "--workspace", workspace.name]) == 0
     listed = capsys.readouterr().out
-    assert [key_id, "agent", "fleet", "fleet"] in [line.split() for line in listed.splitlines()]
+    told = [key_id, "agent", workspace.id, "fleet", "fleet"]
+    assert told in [line.split() for line in listed.splitlines()]
     assert made.out.strip() not in listed
 
 

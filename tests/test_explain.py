@@ -113,6 +113,10 @@ def test_a_gate_that_a_person_holds_is_told(workspace: Workspace) -> None:
             {"execution_profile": {"worker": {"required_capabilities": ["gpu"]}}},
             {"capabilities": "cpu"}, "missing_capabilities",
         ),
+        (
+            {"execution_profile": {"worker": {"required_capabilities": ["gpu"]}}},
+            {"capabilities": ""}, "missing_capabilities",
+        ),
     ],
 )  # fmt: skip
 def test_a_rule_of_routing_is_checked_for_whom_is_named(

@@ -25,13 +25,16 @@ class QueryDecoder(Generic[Q]):
         self._members = {member.name: member for member in Shape(struct).members}
 
     def __call__(self, raw: bytes) -> Q:
-        values = {}
+        values: dict[str, Any] = {}
         for name, text in query_pairs(raw).items():
             member = self._members.get(name)
             if member is None:
                 if name == "workspace":
                     continue
                 raise _unknown(name)
+            if not text.strip() and name in self._struct.kept_empty:
+                values[name] = []
+                continue
             value = _query_value(member, text)
             if value is not MISSING:
                 values[name] = value

@@ -28,6 +28,9 @@ class Patch(Request, kw_only=True):
 class Query(Struct, kw_only=True, forbid_unknown_fields=True):
     """The parameters of a GET."""
 
+    # Lists that may be given empty; others then count as not given.
+    kept_empty: ClassVar[frozenset[str]] = frozenset()
+
 
 class PageQuery(Query, kw_only=True):
     """The parameters of every list."""

@@ -1,6 +1,6 @@
 """What operators look at: trees, graphs, and why a run is not claimed."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -99,6 +99,9 @@ class ExplainResponse(Answer):
 
 class ExplainQuery(Query):
     """A claimer to check the rules of routing for; what is not given is not checked."""
+
+    # A claimer may say that it has none.
+    kept_empty: ClassVar[frozenset[str]] = frozenset({"capabilities"})
 
     agent_name: str | None = None
     capabilities: list[str] | None = None

@@ -1,6 +1,7 @@
 """Tries to break the promises P1 to P12, and reports what was tried: python -m tests.proof."""
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ PARTS: Final[dict[str, tuple[Part, float]]] = {
 def main() -> int:
     """Runs the parts that were asked for; 1 if one of them found a breach."""
     asked = _arguments()
+    # Servers and clusters are ended then as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # What loops in this process tell is none of the report.
     telemetry.configure("error", "text")
     asked.directory.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all if none is named")
     parser.add_argument("--seed", type=int, default=randbelow(1_000_000), help="repeats a run")
-    parser.add_argument("--minutes", type=float, default=19.2, help="for all parts together")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=19.2,
+        help="for all parts together; access takes what it takes",
+    )
     parser.add_argument("--directory", type=Path, default=Path(".proof"), help="for the report")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
