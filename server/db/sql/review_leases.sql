@@ -352,16 +352,22 @@ begin
                p_inner_previous))),
              'payload', b.payload, 'description', b.description, 'result', r.body -> 'result',
              'previous_reviews', (select coalesce(json_agg(_cut_result(y.body)), '[]') from (
-                select o.body from review v
-                  join review_wire o on o.workspace_id = p_ws and o.review_id = v.review_id
-                 where v.workspace_id = p_ws and v.task_id = w.task_id and v.review_id <> p_review_id
-                 order by v.requested_at desc, v.review_id desc limit 5) y),
+                select o.body from (select v.review_id, v.requested_at from review v
+                   where v.workspace_id || '' = p_ws and v.task_id = w.task_id and v.review_id <> p_review_id
+                   order by v.requested_at desc, v.review_id desc limit 5) v
+                  cross join lateral (select k.body from review_wire k
+                    where k.workspace_id = p_ws and k.review_id = v.review_id offset 0) o
+                 order by v.requested_at desc, v.review_id desc) y),
              'execution_profile', (select p.body from profile_wire p
                 where p.workspace_id = p_ws and p.task_id = w.task_id))::text
     from review_wire w
-    join run_wire r on r.workspace_id = p_ws and r.run_id = w.run_id
-    join task_reference_wire t on t.workspace_id = p_ws and t.task_id = w.task_id
-    join task_body b on b.workspace_id = p_ws and b.task_id = w.task_id
+    -- Each looked up by its key, whatever the statistics say.
+    cross join lateral (select k.body from run_wire k
+      where k.workspace_id = p_ws and k.run_id = w.run_id offset 0) r
+    cross join lateral (select k.body from task_reference_wire k
+      where k.workspace_id = p_ws and k.task_id = w.task_id offset 0) t
+    cross join lateral (select k.payload, k.description from task_body k
+      where k.workspace_id = p_ws and k.task_id = w.task_id offset 0) b
    where w.workspace_id = p_ws and w.review_id = p_review_id
      and (w.lease ->> 'fence')::bigint = p_fence and w.lease ->> 'lease_until' is not null);
 end $$;
