@@ -968,6 +968,7 @@ begin
         case when v_rounds <= 50 then p_room else 0 end, p_now, p_causes, 'dependency_failed', null);
       p_room := p_room - cardinality(v_trees.tasks);
       events := events || v_trees.events;
+      v_queued := true;                      -- runs below them may have had offers
       -- Looked at in the next round; their own event tells the change, so nobody else is its cause.
       select array_agg(x.task_id), array_agg(x.by), array_agg(x.who) into v_front, v_by, v_who
         from (select f.* from unnest(v_front, v_by, v_who) f (task_id, by, who)

@@ -90,3 +90,18 @@ def test_a_run_that_was_given_back_and_canceled_says_why_it_was_canceled(
     workspace.operator.post(f"/api/task-runs/{held.run_id}/cancel", reason="not wanted")
     with refused(409, "run_canceled", reason="not wanted"):
         held.heartbeat()
+
+
+def test_what_a_failed_dependency_cancels_takes_the_queued_runs_below_along(
+    workspace: Workspace, agent: Agent
+) -> None:
+    top = workspace.task(on_dependency_failure="cancel")
+    [run] = workspace.operator.get(f"/api/tasks/{top.id}/runs").runs
+    workspace.operator.post(f"/api/task-runs/{run.id}/cancel")
+    awaited = workspace.task()
+    workspace.depend(top.id, awaited.id)
+    below = workspace.task(parent_task_id=top.id)
+    agent.work(awaited.id, "fail", retryable=False)
+    assert workspace.get(below.id).status == "canceled"
+    assert workspace.faults() == {}
+    assert agent.claims() == []
