@@ -97,7 +97,7 @@ REMEDIES: Final = {
     "duplicate_item": "Name each run once.",
     "bulk_too_large": "Send it in several requests.",
     "force_op_requires_reason": "Say in reason why.",
-    "bridge_url_refused": "Use a public https URL; the settings WORKLEASE_BRIDGE_ALLOW_… allow more.",
+    "bridge_url_refused": "Use a public https URL; WORKLEASE_BRIDGE_ALLOW_… settings allow more.",
     "retry_chain_too_deep": "Make a new task.",
     "rate_limited": "Repeat the call after Retry-After seconds.",
     "head_too_large": "Shorten address and headers.",
