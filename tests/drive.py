@@ -24,7 +24,7 @@ select task_id, status, canceled, draft, coalesce(approval_state, 'not_required'
 RUNS = """
 select r.task_id, r.attempt, r.status, p.attempt, r.fence, r.claim_count, r.lease_expiries,
        r.lapses, r.failure_kind, r.retryable, b.error, b.result,
-       (select coalesce(sum(l.input_tokens), 0)::int from lease l
+       (select coalesce(sum(l.input_tokens + l.output_tokens), 0)::int from lease l
          where l.workspace_id = r.workspace_id and l.run_id = r.run_id), r.run_id
   from run r left join run_body b using (workspace_id, run_id)
   left join run p on p.workspace_id = r.workspace_id and p.run_id = r.previous_run_id
@@ -91,7 +91,7 @@ class Drive:
             told = call()
         except RefusedError as error:
             met = error.code
-        assert met == code
+        assert met == code, f"{met} came, {code} was due"
         return told
 
     def create(self, tasks: list[tuple[Task, list[str]]], path: str, body: dict[str, Any]) -> None:

@@ -67,11 +67,13 @@ def switch(model: Model, how: str) -> None:
     model.paused = how == "pause"
 
 
-def claimable(model: Model, now: float, count: int) -> list[Run]:
-    """The first runs of the queue that there are slots for."""
+def claimable(model: Model, now: float, count: int, only: Run | None = None) -> list[Run]:
+    """The first runs of the queue that there are slots for, or this one if there is one for it."""
     taken: list[Run] = []
     active = Counter(each.run.task.slots[0] for each in model.live() if each.run.task.slots)
     for run in model.queue(now):
+        if only not in (None, run):
+            continue
         key, limit = run.task.slots or ("", 0)
         if len(taken) < count and (not key or active[key] < limit):
             taken.append(run)

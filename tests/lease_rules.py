@@ -10,6 +10,8 @@ from tests.model import Task
 from tests.transitions import Model
 
 PICK = st.integers(0, 99)
+# How many of the tokens that are used up were output.
+OUTPUT = 10
 TOKENS = st.sampled_from([0, 0, 60, 110])
 ENDS = st.sampled_from(["heartbeat", "heartbeat", "complete", "fail", "release"])
 WHO = st.sampled_from(["worker", "eve"])
@@ -18,7 +20,8 @@ some_claims = precondition(lambda self: self.drive.claimed)
 
 def used(tokens: int) -> dict[str, Any]:
     """What a call under a lease says was used up."""
-    return {"usage": {"input_tokens": tokens}} if tokens else {}
+    told = {"input_tokens": tokens - OUTPUT, "output_tokens": OUTPUT}
+    return {"usage": told} if tokens else {}
 
 
 class Holders(RuleBasedStateMachine):

@@ -20,6 +20,7 @@ class Task:
     auto_enqueue_on_ready: bool = True
     max_attempts: int = 3
     priority: str = "medium"
+    available_at: float = 0
     retry_seconds: int = 0
     max_lease_expiries: int = 3
     deadline_seconds: int | None = None
@@ -121,6 +122,8 @@ class Run:
     previous: "Run | None" = None
     retries: int = 0
     status: str = "queued"
+    # As which agent the newest claim was made; None: by hand.
+    by: str | None = None
     fence: int | None = None
     claims: int = 0
     expiries: int = 0
@@ -143,6 +146,10 @@ class Run:
         """What the holder tells of its claim: the greatest value counts."""
         assert self.fence is not None
         self.usage[self.fence] = max(tokens, self.usage.get(self.fence, 0))
+
+    def wait(self, at: float) -> None:
+        """In the queue until then, or until the time of its task."""
+        self.status, self.available_at = "queued", max(at, self.task.available_at)
 
     @property
     def round(self) -> int:

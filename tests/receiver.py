@@ -41,6 +41,8 @@ class Receiver:
 
     def __init__(self) -> None:
         self.got: list[Got] = []
+        # Of those what it was content with.
+        self.taken: list[Got] = []
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.open = threading.Event()
         self.open.set()
@@ -64,6 +66,7 @@ class Receiver:
         """Takes a request, and waits until the receiver is open."""
         self.got.append(got)
         status = self.answers.pop(0) if self.answers else (204, {}, b"")
+        self.taken += [got] * (status[0] < 300)
         self.came.release()
         self.open.wait(60)
         return status

@@ -28,7 +28,7 @@ CHOICES: dict[str, list[Any]] = {
     "on_dependency_failure": ["block", "cancel", "run"],
     "auto_enqueue_on_ready": [True, True, True, False],
     "max_attempts": [1, 2, 3, 4],
-    "priority": ["low", "medium", "high"],
+    "priority": ["low", "medium", "high", "urgent"],
     "retry_seconds": [0, 30],
     "max_lease_expiries": [1, 2, 3],
     "deadline_seconds": [None, None, 90],

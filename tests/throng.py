@@ -24,8 +24,8 @@ class Step(NamedTuple):
 class Throng:
     """Agents and operators who work on the same few tasks, without any plan."""
 
-    def __init__(self, workspace: Workspace, parent: str | None = None) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, parent: str | None = None, steps: int = STEPS) -> None:
+        self.workspace, self.steps = workspace, steps
         self.tasks = [workspace.task(parent_task_id=parent).id for _ in range(12)]
         self.runs = ["run_0"]
         self.met: Counter[tuple[Any, ...]] = Counter()
@@ -47,7 +47,7 @@ class Throng:
 
     async def agent(self, line: Line, agent: Agent, dice: random.Random) -> None:
         """Claims, and ends what it claimed in one way or another."""
-        for _ in range(STEPS // 3):
+        for _ in range(self.steps // 3):
             wish = {"max_runs": dice.choice([2, 2, 5]), "lease_seconds": 5}
             got = await self._call(line, agent, Step("POST", "/api/agent/tasks/claim-next", wish))
             for claim in got.told["claims"] if got.status == 200 else ():
@@ -62,7 +62,7 @@ class Throng:
 
     async def operator(self, line: Line, operator: Client, dice: random.Random) -> None:
         """Makes, changes and removes what comes to mind."""
-        for _ in range(STEPS):
+        for _ in range(self.steps):
             one, other = dice.choices(self.tasks[-12:], k=2)
             step = self._whim(dice, one, other)
             reply = await self._call(line, operator, step)
@@ -82,7 +82,14 @@ class Throng:
         patch = {"priority": dice.choice(["low", "high"]), "on_dependency_failure": policy}
         limits = {
             "concurrency_key": dice.choice(["a", "b", None]),
-            "budget": {"max_total_tokens": dice.choice([None, 100, 200])},
+            "budget": dice.choice(
+                [
+                    {"max_total_tokens": 100},
+                    {"max_total_tokens": 200},
+                    {"max_cost": 1},
+                    None,
+                ]
+            ),
         }
         defaults = {"on_dependency_failure": policy, "retry": {"strategy": "none"}}
         items: list[dict[str, Any]] = [{"title": "t", "ref": ref} for ref in "abcd"]
@@ -108,7 +115,7 @@ class Throng:
 
     async def time(self, line: Line) -> None:
         """Lets leases lapse now and then, and stops all claims for a moment."""
-        for n in range(STEPS):
+        for n in range(self.steps):
             for path in ("pause", "resume") if n % 5 == 4 else ():
                 told = request(self.workspace.operator, "POST", f"/api/scheduler/{path}", {})
                 assert (await line.ask(told)).status == 200
@@ -118,7 +125,9 @@ class Throng:
 
 
 def _endings(dice: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:
-    used = {"usage": {"input_tokens": dice.choice([0, 60, 110])}}
+    tokens = dice.choice([0, 60, 110])
+    cost = {"total_cost": tokens / 50, "cost_currency": "EUR"}
+    used = {"usage": {"input_tokens": tokens - tokens // 2, "output_tokens": tokens // 2, **cost}}
     yield "heartbeat", {"checkpoint": dice.random()} | used if dice.random() < 0.5 else {}
     ends: list[tuple[str, dict[str, Any]]] = [
         ("complete", {}), ("complete", {"claim_next": {}}), ("fail", {"error": "no"}),

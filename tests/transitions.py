@@ -160,7 +160,7 @@ class Model:
         if run.status not in LEASED:
             return "task_run_not_releasable"
         self._end(run, "revoke")
-        run.status, run.available_at = "queued", now
+        run.wait(now)
         self.settle(now)
         return None
 
@@ -203,7 +203,8 @@ class Model:
 
     def release(self, now: float, lease: Lease, delay: int, tokens: int) -> None:
         lease.run.use(tokens)
-        lease.run.status, lease.run.available_at, lease.ended = "queued", now + delay, "release"
+        lease.run.wait(now + delay)
+        lease.ended = "release"
         self.settle(now)
 
     def sweep(self, now: float) -> None:
@@ -257,12 +258,13 @@ class Model:
 
     def enqueue(self, task: Task, at: float, previous: Run | None = None) -> Run:
         run = Run(task, len(task.runs) + 1, at, previous, previous.retries if previous else 0)
+        run.wait(at)
         run.rejected = previous.rejected if previous else None
         task.runs.append(run)
         return run
 
     def _lease(self, now: float, run: Run, seconds: int) -> Lease:
-        task = run.task
+        task, run.by = run.task, "worker"
         task.fence += 1
         run.status, run.fence, run.claims = "claimed", task.fence, run.claims + 1
         deadline = now + task.deadline_seconds if task.deadline_seconds else None
@@ -294,4 +296,4 @@ class Model:
             run.status = "needs_attention"
             run.error = f"the lease expired {run.lapses} times without a new checkpoint"
         else:
-            run.status, run.available_at = "queued", now + task.retry_seconds
+            run.wait(now + task.retry_seconds)

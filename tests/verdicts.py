@@ -14,11 +14,11 @@ def every(model: Model) -> list[Review]:
 
 
 def queue(model: Model, now: float, agent_name: str) -> list[Review]:
-    """The reviews that an agent may claim, in their order; all work is the workers'."""
+    """The reviews that an agent may claim, in their order; nobody gets their own work."""
     free = [
         r for r in every(model)
         if r.status == "requested" and r.deadline > now and not model.paused
-        and not (agent_name == "worker" and r.run.claims)
+        and r.run.by != agent_name
     ]  # fmt: skip
     return sorted(free, key=lambda r: (r.deadline, r.asked_at, r.id))
 

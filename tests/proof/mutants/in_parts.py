@@ -10,6 +10,11 @@ IN_PARTS: Final = (
         "and not _is_own_work(p_ws, v.run_id, p_reviewer.agent_name, p_reviewer.session_id)", "",
     ),
     Mutant(
+        "a review that was taken a moment before is taken again", "P1", "race",
+        "server/db/sql/reviews.sql", "    if v_review.status = 'requested' then\n",
+        "    if found then\n",
+    ),
+    Mutant(
         "the claim of a review that holds its task up leaves the fence", "P3", "model",
         "server/db/sql/review_leases.sql",
         "update task t set fence = t.fence + 1, updated_at = v_now",
@@ -71,6 +76,10 @@ IN_PARTS: Final = (
         "a bridge goes on behind the last event of a page instead of the first", "P9", "readers",
         "server/db/sql/bridges.sql",
         "count(*) = 10000, min(p.sequence) filter", "count(*) = 10000, max(p.sequence) filter",
+    ),
+    Mutant(
+        "retention takes the newest event too", "P8", "readers", "server/db/sql/retention.sql",
+        "e.sequence < v_old;", "e.sequence <= v_old;",
     ),
     Mutant(
         "what a lease's holder calls is answered before it is committed", "P8", "model",

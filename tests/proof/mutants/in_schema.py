@@ -75,6 +75,11 @@ IN_SCHEMA: Final = (
         "input_tokens = coalesce(l.input_tokens, 0) + (c.usage ->> 'input_tokens')::bigint",
     ),
     _mutant(
+        "P5", "a claim that is sent twice at once is two claims", "rush",
+        "p_ws || ' ' || c.session_id || ' ' || c.key, 2)) as mine",
+        "p_ws || ' ' || c.session_id || ' ' || c.key || random(), 2)) as mine",
+    ),
+    _mutant(
         "P6", "an approval that is missing or was refused holds nothing up", "model",
         "when t.dependencies_waiting > 0 or t.approval_state <> 'approved' then 'blocked'",
         "when t.dependencies_waiting > 0 then 'blocked'",
@@ -149,6 +154,19 @@ IN_SCHEMA: Final = (
         "P11", "a priority is no head start", "model",
         "case p_priority when 10 then 0 when 20 then 600 when 30 then 3600 else 86400 end)\n$$",
         "0)\n$$",
+    ),
+    _mutant(
+        "P11", "of many lanes those that were made first are looked at, and no others", "model",
+        "from _first_offers(p_ws, p_team) f order by f.rank_at, f.run_id limit p_depth) b",
+        "from _first_offers(p_ws, p_team) f order by f.lane_id, f.priority limit p_depth) b",
+    ),
+    _mutant(
+        "P2", "a late call without a token is taken for one of the newest holder", "model",
+        "and (r.claim_count > 1 or (select", "and (r.claim_count > 100 or (select",
+    ),
+    _mutant(
+        "P12", "a key that was revoked opens as before", "strangers",
+        "where k.revoked_at is null and (k.expires_at is null", "where (k.expires_at is null",
     ),
     _mutant(
         "P11", "a run that is given back goes to the front", "model",

@@ -1,17 +1,19 @@
 """Random histories, call by call beside the reference model, as fast as they can be played.
 
-The rules are those of tests/test_model.py; here dice throw what Hypothesis searches there.
+The rules are those of tests/test_model.py, where Hypothesis searches, and those of lived.py.
 """
 
 import random
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
+from tests.proof.mutants.lived import Lived
 from tests.proof.mutants.trial import Trial
-from tests.test_model import CHOICES, Life
+from tests.test_model import CHOICES, OPEN
 
-HISTORIES: Final = 24
+HISTORIES: Final = 14
 CALLS_A_HISTORY: Final = 50
+LANES: Final = 12
 Dice = random.Random
 Args = dict[str, Any]
 
@@ -19,12 +21,12 @@ Args = dict[str, Any]
 def model(trial: Trial) -> None:
     """After each call all rows are as the model has them; the log is replayed in the end."""
 
-    class Lived(Life):
+    class Here(Lived):
         world: ClassVar = trial.world
 
     dice = Dice(trial.seed)
     for _ in range(HISTORIES):
-        life = Lived()
+        life = Here()
         some = [_fields(dice) for _ in range(dice.randint(2, 4))]
         life.begin(some=some, count=dice.randint(1, 3), who=dice.choice(["worker", "eve"]))
         for _ in range(CALLS_A_HISTORY):
@@ -44,6 +46,11 @@ def model(trial: Trial) -> None:
 
 def _fields(dice: Dice) -> Args:
     return {name: dice.choice(some) for name, some in CHOICES.items()}
+
+
+def _lanes(dice: Dice) -> list[Args]:
+    free = OPEN | {"slots": None, "review_policy": "none", "max_total_tokens": None}
+    return [_fields(dice) | free for _ in range(LANES)]
 
 
 def _picks(dice: Dice, most: int) -> list[int]:
@@ -67,6 +74,7 @@ BOTH: Final = [True, False]
 TOKENS: Final = [0, 0, 60, 110]
 LEASED: Final = frozenset({
     "heartbeat", "complete", "fail", "release", "come_back", "spend", "claim_again", "plan",
+    "plan_edge", "fail_for_now", "linger", "call_without_token",
 })  # fmt: skip
 # Each rule, how often it is chosen, and what it is given.
 RULES: Final[dict[str, tuple[int, Callable[[Dice], Args]]]] = {
@@ -79,9 +87,9 @@ RULES: Final[dict[str, tuple[int, Callable[[Dice], Args]]]] = {
     }),
     "repeat_creation": (2, _one()),
     "depend": (3, lambda dice: {"one": dice.randrange(100), "other": dice.randrange(100)}),
-    "remove_edge": (1, lambda dice: {"one": dice.randrange(100), "other": dice.randrange(100)}),
+    "remove_edge": (2, lambda dice: {"one": dice.randrange(100), "other": dice.randrange(100)}),
     "patch": (3, lambda dice: {"pick": dice.randrange(100), "fields": _fields(dice)}),
-    "delete": (1, _one()),
+    "delete": (2, _one()),
     "cancel": (1, _one()),
     "start": (3, _one(how=["start", "runs"])),
     "publish": (1, _one(subtree=BOTH)),
@@ -100,10 +108,19 @@ RULES: Final[dict[str, tuple[int, Callable[[Dice], Args]]]] = {
     "work": (6, _any(session=[0, 1], fails=BOTH, who=["worker", "eve"])),
     "claim_again": (3, _one()),
     "plan": (2, _one()),
+    "plan_edge": (2, lambda dice: {"pick": dice.randrange(100), "other": dice.randrange(100)}),
+    "fail_for_now": (2, _one(after=[0, 40])),
+    "linger": (5, lambda dice: {"pick": 2 * dice.randrange(50) + 1}),
+    "call_without_token": (3, _one()),
+    "by_hand": (4, _one()),
+    "crowd": (1, lambda dice: {"some": _lanes(dice), "seconds": dice.choice([60, 100])}),
+    "delay": (2, _one(seconds=[40, 620])),
     "time_passes": (3, _any(seconds=[31, 61, 601], sweep=BOTH)),
     "request": (2, _one(policy=["on_success", "on_failure", "always"])),
     "claim_review": (3, _any(who=["eve", "bob", "worker"], seconds=[60, 100])),
     "hold_review": (3, _one(operation=["heartbeat", "release"])),
+    "pause_family": (2, _one()),
+    "judge_late": (2, _one(outcome=OUTCOMES)),
     "judge": (3, _one(outcome=OUTCOMES)),
     "judge_by_hand": (2, _one(outcome=OUTCOMES, stopped=BOTH)),
 }  # fmt: skip

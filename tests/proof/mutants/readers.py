@@ -6,11 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import groupby
 from typing import Any, Final
 
-from server.limits import DELIVERY_HOLD_SECONDS
 from tests.client import Client, connections
 from tests.factories import Workspace
 from tests.proof.mutants.trial import Trial
 from tests.receiver import Got, bridge, receiving, subscribe
+from tests.replay import replay
 from tests.streams import Frame, Subscriber, subscribed
 from tests.throng import Throng
 
@@ -18,15 +18,20 @@ from tests.throng import Throng
 BUFFER: Final = 16
 TOLD: Final = ("task.run_claimed", "task.canceled")
 OF_PART: Final = ("task.updated", "task.child_created")
-PATIENCE_SECONDS: Final = 20.0
-HELD_SECONDS: Final = DELIVERY_HOLD_SECONDS + 1
+PATIENCE_SECONDS: Final = 12.0
+# Longer than the wait before the third attempt, and than a server that is no more holds one.
+LATER_SECONDS: Final = 400
+DAY: Final = 86400
 READERS_A_PATH: Final = 3
+STEPS: Final = 36
 END: Final = "the end"
+# What a receiver answers: one delivery in six is to be made again.
+FAILS: Final[list[tuple[int, dict[str, str], bytes]]] = [*[(204, {}, b"")] * 5, (503, {}, b"")]
 
 
 def readers(trial: Trial) -> None:
     """Streams of the log, of a tree and of a part of it, and a bridge, beside a throng."""
-    workspace = trial.world.workspace()
+    workspace = trial.world.workspace(event_retention_days=1)
     root = workspace.task(auto_enqueue_on_ready=False)
     part = workspace.task(parent_task_id=root.id, auto_enqueue_on_ready=False)
     url = trial.servers.start(WORKLEASE_LOOPS=True, WORKLEASE_SSE_BUFFER=BUFFER).server.url
@@ -42,10 +47,11 @@ def readers(trial: Trial) -> None:
         for path, below in paths.items()
     ]
     with receiving() as receiver, ThreadPoolExecutor(2 * len(followers)) as pool:
+        receiver.answers += FAILS * 20
         hook = bridge(workspace, receiver.url, workspace_event_types=list(TOLD))
         subscribe(workspace, part.id, hook, event_types=list(OF_PART))
         reading = [pool.submit(follower.read) for follower in followers]
-        throng = Throng(workspace, part.id)
+        throng = Throng(workspace, part.id, STEPS)
         try:
             throng.live([trial.world.server.url, url], trial.seed)
             workspace.operator.patch(f"/api/tasks/{part.id}", title=END)
@@ -59,10 +65,32 @@ def readers(trial: Trial) -> None:
         log = workspace.log()
         for follower in followers:
             follower.judge(log)
-        # What the server had begun that is no more is sent again when its time is up.
-        trial.world.advance(HELD_SECONDS)
-        trial.world.deliver()
-    _judge_deliveries(receiver.got, log, part.id)
+        faults = workspace.faults()
+        assert not faults, f"books: {', '.join(faults)}"
+        replay(trial.world, workspace.id, log)
+        log = _grow_old(trial, workspace, part.id)
+    _judge_deliveries(receiver.taken, log, part.id)
+
+
+def _grow_old(trial: Trial, workspace: Workspace, part_id: str) -> list[Any]:
+    """Retention leaves what is still to be sent, then only the newest event; the whole log."""
+    workspace.operator.patch(f"/api/tasks/{part_id}", title="the very end")
+    log = workspace.log()
+    newest = log[-1].sequence
+    trial.world.advance(1.5 * DAY)
+    trial.world.forget()
+    # Also what the server had begun that is no more is sent again: its time is up.
+    while trial.world.deliver():
+        trial.world.advance(LATER_SECONDS)
+    trial.world.forget()
+    kept = [event.sequence for event in workspace.log()]
+    assert kept == [newest], f"P8: of a log up to {newest} retention left {kept[:5]}"
+    for after in (1, newest + 100):
+        with subscribed(workspace.operator, "/api/observe/stream", after_sequence=after) as stream:
+            told = stream.next()
+            assert told is not None
+            assert told.event == "resync", f"P9: who came from {after} was told {told.event}"
+    return log
 
 
 def _until(reading: list["Future[None]"]) -> None:

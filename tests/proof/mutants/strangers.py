@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+import httpx2
 import msgspec
 
 from server.api.route import Route
 from server.api.routes import ROUTES
+from server.limits import STREAM_TICKET_SECONDS
 from tests.client import Client
 from tests.factories import Workspace
 from tests.proof.mutants.trial import Trial
@@ -30,20 +32,25 @@ BODIES: Final = {
     (method, re.sub("{task}|{run}", "{id}", path)): body for method, path, body in ABOUT
 }
 MOST_IDS: Final = 1
+# What moves by itself.
+TIME: Final = re.compile(r"_at$|_time$|as_of|age|_ms$")
 
 
 def strangers(trial: Trial) -> None:
     """A story in one workspace, and callers of another who ask for everything in it."""
     there, here = trial.world.workspace(), trial.world.workspace()
+    admin, agent = here.client("admin"), here.agent("worker", "walker")
+    nothing = _looks(admin)
     answers = walk(there)
     trial.operations += len(answers)
     _judge_secrets(answers)
-    names = _names(there)
+    assert _looks(admin) == nothing, "a stranger sees that something happened"
+    _shut_out(trial, there)
+    names, own = _names(trial, there), here.task(auto_enqueue_on_ready=False).id
     before = there.snapshot()
-    agent = here.agent("worker", "walker")
-    for method, path, body, asked in _questions(names):
+    for method, path, body, asked in _questions(names, own):
         trial.operations += 1
-        by = agent if path.startswith("/api/agent/") else here.operator
+        by = agent if path.startswith("/api/agent/") else admin
         _ask(by, method, path, body, asked, names)
     for path in _lists():
         trial.operations += 1
@@ -54,24 +61,68 @@ def strangers(trial: Trial) -> None:
     _judge_secrets([Answer("the server's log", 200, log.encode())])
 
 
-def _names(there: Workspace) -> dict[str, list[str]]:
+def _looks(by: Client) -> dict[str, Any]:
+    """What lists and counts tell, but for the time."""
+    return {
+        path: _timeless(by.http.get(path, headers=by.sent()).json())
+        for path in _lists() if not path.startswith("/api/agent/")
+    }  # fmt: skip
+
+
+def _timeless(told: Any) -> Any:
+    if isinstance(told, list):
+        return [_timeless(each) for each in told]
+    if isinstance(told, dict):
+        return {name: _timeless(each) for name, each in told.items() if not TIME.search(name)}
+    return told
+
+
+def _shut_out(trial: Trial, there: Workspace) -> None:
+    """Keys and tickets that are good no more, or never were, open nothing."""
+    admin, http = trial.world.admin, trial.world.http
+    one, other = (
+        admin.post("/api/keys", name=name, role="operator", workspace=there.id).key
+        for name in ("one", "other")
+    )
+    ticket = Client(http, one.secret).post("/api/auth/stream-ticket").ticket
+    live = there.operator.post("/api/auth/stream-ticket").ticket
+    for key in (one, other):
+        admin.delete(f"/api/keys/{key.id}")
+    assert _status(http, "/api/tasks", other.secret) == 401, "P12: a revoked key opens"
+    for shown, why in ((ticket, "of a revoked key"), (f"{live[:-9]}AAAAAAAAA", "that is spoiled")):
+        assert _opened(http, shown) == 401, f"P12: a ticket {why} opens"
+    trial.world.advance(STREAM_TICKET_SECONDS + 1)
+    assert _opened(http, live) == 401, "P12: a ticket whose time is over opens"
+
+
+def _status(http: httpx2.Client, path: str, key: str) -> int:
+    return http.get(path, headers={"Authorization": f"Bearer {key}"}).status_code
+
+
+def _opened(http: httpx2.Client, ticket: str) -> int:
+    with http.stream("GET", "/api/observe/stream", params={"ticket": ticket}) as answer:
+        return answer.status_code
+
+
+def _names(trial: Trial, there: Workspace) -> dict[str, list[str]]:
     """The ids of what there is, by kind."""
     rows = there.snapshot()
+    key = trial.world.admin.get("/api/keys", workspace=there.id).keys[-1].id
     found = {
         kind: [row[f"{kind.removeprefix('agent_')}_id"] for row in rows[kind]][-MOST_IDS:]
         for kind in KINDS
-    } | {"workspace": [there.id]}
+    } | {"workspace": [there.id], "key": [key]}
     return {kind: names for kind, names in found.items() if names}
 
 
 def _lists() -> list[str]:
     return [
         route.path for route in ROUTES
-        if route.method == "GET" and "{" not in route.path and not route.streams
+        if route.method == "GET" and "{" not in route.path and route.roles and not route.streams
     ]  # fmt: skip
 
 
-def _questions(names: dict[str, list[str]]) -> Iterator[tuple[str, str, Any, list[str]]]:
+def _questions(names: dict[str, list[str]], own: str) -> Iterator[tuple[str, str, Any, list[str]]]:
     """Every route about every kind of thing, and lists in which such a thing might stand."""
     for route in ROUTES:
         if "{" in route.path:
@@ -86,6 +137,8 @@ def _questions(names: dict[str, list[str]]) -> Iterator[tuple[str, str, Any, lis
     task, run = names["task"][-1], names["run"][-1]
     for more in ({"parent_task_id": task}, {"depends_on": [task]}):
         yield "POST", "/api/tasks", {"title": "x", **more}, [task]
+    wait = {"depends_on_task_id": task}
+    yield "POST", f"/api/tasks/{own}/dependencies", wait, [task]
     yield "POST", "/api/leases/verify", {"run_id": run, "fence": 1}, [run]
     yield "POST", "/api/agent/tasks/claim-next", {"channel": f"coord-{run}"}, [run]
     yield "POST", "/api/agent/tasks/claim-next", {"max_runs": 100}, []
