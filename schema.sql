@@ -978,6 +978,8 @@ begin
     exit when v_front is null;
     v_all := v_all || v_front;
   end loop;
+  -- A task that two others free in two rounds is there twice.
+  v_all := array(select distinct x from unnest(v_all) x);
   offers := case when v_queued then _offer(p_ws, v_all, p_now) else 0 end;
 end $$;
 

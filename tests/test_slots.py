@@ -266,3 +266,16 @@ def test_slots_that_nobody_needs_are_forgotten(
     assert world.db.execute(SLOTS, [workspace.id]).fetchall() == []
     _keyed(workspace, 2)
     assert len(agent.claims(max_runs=2)) == 1
+
+
+def test_a_task_freed_by_two_that_end_together_contends_once(
+    workspace: Workspace, agent: Agent
+) -> None:
+    first = workspace.task(auto_enqueue_on_ready=False)
+    shy = workspace.task(depends_on=[first.id], on_dependency_failure="cancel")
+    waits = {"depends_on": [first.id, shy.id], "on_dependency_failure": "run"}
+    last = workspace.task(concurrency_key="one", **waits)
+    workspace.cancel(first.id)
+    assert workspace.get(shy.id).status == "canceled"
+    assert workspace.faults() == {}
+    assert agent.claim().task_id == last.id
