@@ -978,8 +978,9 @@ begin
     exit when v_front is null;
     v_all := v_all || v_front;
   end loop;
-  -- A task that two others free in two rounds is there twice.
-  v_all := array(select distinct x from unnest(v_all) x);
+  if v_rounds > 0 then                       -- a task that two others free in two rounds is there twice
+    v_all := array(select distinct x from unnest(v_all) x);
+  end if;
   offers := case when v_queued then _offer(p_ws, v_all, p_now) else 0 end;
 end $$;
 

@@ -11,7 +11,7 @@ IN_PARTS: Final = (
     ),
     Mutant(
         "a review that was taken a moment before is taken again", "P1", "race",
-        "server/db/sql/reviews.sql", "    if v_review.status = 'requested' then\n",
+        "server/db/sql/review_leases.sql", "    if v_review.status = 'requested' then\n",
         "    if found then\n",
     ),
     Mutant(

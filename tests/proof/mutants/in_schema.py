@@ -104,8 +104,7 @@ IN_SCHEMA: Final = (
     ),
     _mutant(
         "P7", "a task is made without holding what it waits for", "rush",
-        "where t.workspace_id = p_ws and t.task_id = x.id for share) l;",
-        "where t.workspace_id = p_ws and t.task_id = x.id) l;",
+        "perform _hold_others(p_workspace_id, v_tasks);", "null;",
     ),
     _mutant(
         "P7", "the tasks that wait are not locked with the one that ends", "rush",
