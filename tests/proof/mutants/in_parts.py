@@ -21,6 +21,11 @@ IN_PARTS: Final = (
         "update task t set updated_at = v_now",
     ),
     Mutant(
+        "a run is claimed by hand whatever it waits for", "P6", "model",
+        "server/db/sql/manual.sql", "  if not found then\n    perform _refuse_claim(",
+        "  if false then\n    perform _refuse_claim(",
+    ),
+    Mutant(
         "a run of a paused task is offered", "P6", "model", "server/db/sql/budgets.sql",
         " and p_task.paused_by_task_id is null\n", "\n",
     ),

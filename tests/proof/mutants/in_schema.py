@@ -160,10 +160,6 @@ IN_SCHEMA: Final = (
         "from _first_offers(p_ws, p_team) f order by f.lane_id, f.priority limit p_depth) b",
     ),
     _mutant(
-        "P2", "a late call without a token is taken for one of the newest holder", "model",
-        "and (r.claim_count > 1 or (select", "and (r.claim_count > 100 or (select",
-    ),
-    _mutant(
         "P12", "a key that was revoked opens as before", "strangers",
         "where k.revoked_at is null and (k.expires_at is null", "where (k.expires_at is null",
     ),

@@ -18,12 +18,12 @@ from tests.throng import Throng
 BUFFER: Final = 16
 TOLD: Final = ("task.run_claimed", "task.canceled")
 OF_PART: Final = ("task.updated", "task.child_created")
-PATIENCE_SECONDS: Final = 12.0
+PATIENCE_SECONDS: Final = 10.0
 # Longer than the wait before the third attempt, and than a server that is no more holds one.
 LATER_SECONDS: Final = 400
 DAY: Final = 86400
 READERS_A_PATH: Final = 3
-STEPS: Final = 36
+STEPS: Final = 30
 END: Final = "the end"
 # What a receiver answers: one delivery in six is to be made again.
 FAILS: Final[list[tuple[int, dict[str, str], bytes]]] = [*[(204, {}, b"")] * 5, (503, {}, b"")]
@@ -64,12 +64,21 @@ def readers(trial: Trial) -> None:
                 process.server.kill()
         log = workspace.log()
         for follower in followers:
-            follower.judge(log)
+            follower.judge(_until_end(log))
         faults = workspace.faults()
         assert not faults, f"books: {', '.join(faults)}"
         replay(trial.world, workspace.id, log)
         log = _grow_old(trial, workspace, part.id)
     _judge_deliveries(receiver.taken, log, part.id)
+
+
+def _until_end(log: list[Any]) -> list[Any]:
+    """What was read: loops may have logged more before their server was gone."""
+    [end] = [
+        event.sequence for event in log
+        if event.event_type == "task.updated" and event.payload["changes"].get("title") == END
+    ]  # fmt: skip
+    return [event for event in log if event.sequence <= end]
 
 
 def _grow_old(trial: Trial, workspace: Workspace, part_id: str) -> list[Any]:
