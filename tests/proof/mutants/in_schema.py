@@ -155,9 +155,8 @@ IN_SCHEMA: Final = (
         "0)\n$$",
     ),
     _mutant(
-        "P11", "of many lanes those that were made first are looked at, and no others", "model",
-        "from _first_offers(p_ws, p_team) f order by f.rank_at, f.run_id limit p_depth) b",
-        "from _first_offers(p_ws, p_team) f order by f.lane_id, f.priority limit p_depth) b",
+        "P11", "urgent work has no more of a head start than high", "model",
+        "when 30 then 3600 else 86400 end)", "when 30 then 3600 else 3600 end)",
     ),
     _mutant(
         "P12", "a key that was revoked opens as before", "strangers",

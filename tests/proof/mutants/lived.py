@@ -90,8 +90,9 @@ class Lived(Life):
             lease.seconds = seconds
             told = datetime.fromisoformat(self.drive.told.lease.lease_until).timestamp()
             assert told > lease.until - 1, "a heartbeat made a lease shorter"
+        self.heartbeat(self._late(claimed), None, 60)
         self.time_passes(31, True)
-        self.heartbeat(self._late(claimed), None, 0)
+        self.heartbeat(self._late(claimed), None, 60)
         self.time_passes(61, True)
 
     def call_without_token(self, pick: int) -> None:

@@ -18,7 +18,7 @@ from tests.throng import Throng
 BUFFER: Final = 16
 TOLD: Final = ("task.run_claimed", "task.canceled")
 OF_PART: Final = ("task.updated", "task.child_created")
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 8.0
 # Longer than the wait before the third attempt, and than a server that is no more holds one.
 LATER_SECONDS: Final = 400
 DAY: Final = 86400
