@@ -828,8 +828,9 @@ end $$;
 -- Derives the status of the given tasks (locked by the caller) from what the transition changed, counts again
 -- for the tasks that wait for them, queues what became runnable, and makes the offers true. p_causes has one
 -- cause for all tasks or one for each; p_event is the type of the causing event. Goes round while statuses that
--- others wait for keep changing; p_room: how many tasks may be canceled on the way, in 50 rounds at most. The events leave out a status
--- change of the given tasks themselves: the caller's own event tells that. Answers how many more tasks are open.
+-- others wait for keep changing; p_room: how many tasks may be canceled on the way, in 50 rounds at most. The events
+-- leave out a status change of the given tasks themselves: the caller's own event tells that. Answers how many more
+-- tasks are open.
 create function _settle(
   p_ws text, p_tasks text[], p_now timestamptz, p_causes cause[], p_event text,
   p_room int default _cascade_limit(), out events new_event[], out offers int, out opened int)

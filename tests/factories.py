@@ -159,6 +159,21 @@ class Workspace:
                 second = deal()
             return first.result(), second
 
+    def made_at_once(self, count: int, **fields: Any) -> list[str]:
+        """Makes tasks that wait for the log together; their statuses, or why there is none."""
+
+        def make(_: int) -> str:
+            try:
+                return self.task(**fields).status
+            except RefusedError as refusal:
+                return refusal.code
+
+        with ThreadPoolExecutor(count) as pool:
+            with self.locked("log"):
+                calls = [pool.submit(make, n) for n in range(count)]
+                self.world.until_blocked(count)
+            return sorted(call.result() for call in calls)
+
     @contextmanager
     def holding(self, task_id: str) -> Iterator[None]:
         """Holds the row of a task, as a transition that takes long would."""

@@ -242,23 +242,12 @@ def test_what_a_task_waits_for_is_listed_with_its_results(
 
 
 def test_of_two_children_made_at_once_for_the_last_place_one_is_refused(
-    workspace: Workspace, world: World
+    workspace: Workspace,
 ) -> None:
     parent = workspace.task()
     edges: dict[str, list[str]] = {str(n): [] for n in range(9_999)}
     workspace.graph(edges, parent_task_id=parent.id, auto_enqueue_on_ready=False)
-
-    def child(_: int) -> str:
-        try:
-            return workspace.task(parent_task_id=parent.id).status
-        except RefusedError as refusal:
-            return refusal.code
-
-    with ThreadPoolExecutor(2) as pool:
-        with workspace.locked("log"):
-            made = [pool.submit(child, n) for n in range(2)]
-            world.until_blocked(2)
-        assert sorted(one.result() for one in made) == ["children_limit", "ready"]
+    assert workspace.made_at_once(2, parent_task_id=parent.id) == ["children_limit", "ready"]
 
 
 @pytest.mark.parametrize("operation", ["heartbeat", "release"])

@@ -116,12 +116,12 @@ class Batcher(Generic[C, A]):
         except ConnectionLost:
             # The commit is unknown: what may be repeated is, once; the rest is told so.
             batch = await self._one_by_one(workspace_id, self._repeatables(batch))
-        except Busy as busy:
+        except Busy:
             if self._aside is None and len(batch) > 1:
                 # A lock that one of them wants may be no matter of the others.
                 batch = await self._one_by_one(workspace_id, batch)
             else:
-                self._later(workspace_id, batch, busy)
+                self._later(workspace_id, batch)
                 batch = []
         except (Problem, Fault) as problem:
             # Rolled back: whose fault it is shows when each goes alone.
@@ -141,7 +141,7 @@ class Batcher(Generic[C, A]):
         seconds = time.perf_counter() - began
         occur(BatchServed, count=len(batch), value=seconds, operation=self._operation)
 
-    def _later(self, workspace_id: str, batch: list[Waiting[C, A]], busy: Busy) -> None:
+    def _later(self, workspace_id: str, batch: list[Waiting[C, A]]) -> None:
         """A lock is held by somebody else: other workspaces go on, this one tries again."""
         waited = time.monotonic() - self._busy_seconds
         kept = [waiting for waiting in batch if waiting.since > waited]
@@ -150,14 +150,17 @@ class Batcher(Generic[C, A]):
             (self._aside or self).queue(workspace_id, kept)
         for waiting in batch:
             if waiting.since <= waited:
-                _refuse(waiting, busy)
+                _refuse(waiting, Busy())
 
     def _repeatables(self, batch: list[Waiting[C, A]]) -> list[Waiting[C, A]]:
         """Those that may be done twice; the others are refused."""
+        kept = []
         for waiting in batch:
-            if not self._repeatable(waiting.call):
+            if self._repeatable(waiting.call):
+                kept.append(waiting)
+            else:
                 _refuse(waiting, Problem("database_unavailable", retry_after_seconds=1))
-        return [waiting for waiting in batch if not waiting.answer.done()]
+        return kept
 
     async def _one_by_one(
         self, workspace_id: str, batch: list[Waiting[C, A]]
@@ -168,11 +171,11 @@ class Batcher(Generic[C, A]):
         for n, waiting in enumerate(batch):
             try:
                 [answer] = await self._serve(workspace_id, [waiting.call])
-            except Busy as busy:
+            except Busy:
                 held.append(waiting)
                 if len(held) == HELD_AT_ONCE:
-                    self._later(workspace_id, batch[n + 1 :] + held, busy)
-                    return answered
+                    held = batch[n + 1 :] + held
+                    break
                 continue
             except (Problem, Fault) as problem:
                 _refuse(waiting, problem)
@@ -181,7 +184,7 @@ class Batcher(Generic[C, A]):
                     waiting.answer.set_result(answer)
             answered.append(waiting)
         if held:
-            self._later(workspace_id, held, Busy())
+            self._later(workspace_id, held)
         return answered
 
 

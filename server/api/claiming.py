@@ -109,7 +109,7 @@ class Claiming:
                 got = await self._look(workspace_id, wish, gone.done)
                 waiter.kind = self._kind(workspace_id, wish)
                 left = began + seconds - time.monotonic()
-                if got.claims or got.refused or left <= 0 or self.draining or gone.done():
+                if got.claims or got.refused or left <= 0 or self.draining:
                     break
                 await self._sleep(waiter, left, gone)
                 if gone.done():

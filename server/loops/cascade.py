@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from server.db.pool import Asked
-from server.loops.every import in_turn
+from server.loops.every import in_pieces, in_turn
 from server.store import sweep
 
 # In each workspace in one pass.
@@ -14,13 +14,11 @@ async def run_once(db: Asked, changed: Callable[[str, int], None]) -> int:
     """Cancels bounded batches in each workspace that has more to do; how many tasks."""
 
     async def go_on(workspace_id: str) -> int:
-        done = 0
-        for _ in range(BATCHES):
+        async def some() -> int:
             canceled, offers = await sweep.continue_cascade(db, workspace_id)
             changed(workspace_id, offers)
-            done += canceled
-            if not canceled:
-                break
-        return done
+            return canceled
+
+        return await in_pieces(some, 1, BATCHES)
 
     return await in_turn("cascade", await sweep.cascading_workspaces(db), go_on)
